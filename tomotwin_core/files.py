@@ -1,0 +1,110 @@
+"""Writing files so that an interrupted run leaves no half file, and saying in every file what made it.
+
+A file or folder is written under a temporary name in the folder where it will stand and renamed when it is complete:
+renaming within one folder is atomic, so a reader finds either the whole thing or nothing.
+"""
+
+import errno
+import os
+import shlex
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomotwin_core import __version__
+from tomotwin_core.errors import UserError
+
+# What the disk or the permissions refuse is the user's to mend; any other OSError is a mistake of ours.
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+
+_LIBRARIES = ("numpy", "scipy", "torch", "zarr", "mrcfile", "starfile", "gemmi", "safetensors")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what is written there takes the name `path` when the block ends well.
+
+    Works for files and for folders; missing parent folders are made. What stood at `path` is replaced. When the block
+    raises, the temporary file or folder is removed and `path` is left as it was.
+
+    Raises
+    ------
+    UserError
+        When the place cannot be written to: no permission, a full disk, a file where a folder is needed.
+    """
+    final = Path(path)
+    # The ending stays last, because writers choose the format by it.
+    temporary = final.with_name(f".part-{uuid.uuid4().hex[:8]}-{final.name}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if final.is_dir() and not final.is_symlink():
+            # A folder that holds something cannot be renamed over: the old one steps aside first.
+            old = final.with_name(f".old-{uuid.uuid4().hex[:8]}-{final.name}")
+            os.replace(final, old)
+            os.replace(temporary, final)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, final)
+    except BaseException as problem:
+        _remove(temporary)
+        if isinstance(problem, OSError) and problem.errno in _REFUSALS:
+            raise UserError(
+                f"{final} cannot be written ({problem.strerror}): choose another place or make room there."
+            ) from problem
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def provenance(**settings: Any) -> dict[str, Any]:
+    """What made a file: software and library versions, date, command line and settings, ready for JSON.
+
+    Parameters
+    ----------
+    settings
+        Anything worth keeping (seed, model hash, source tomogram, options). Paths become strings, NumPy values plain
+        numbers and lists.
+    """
+    return {
+        "software": f"tomotwin {__version__}",
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "libraries": {name: version for name in _LIBRARIES if (version := _version_of(name))},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "settings": {name: _plain(value) for name, value in settings.items()},
+    }
+
+
+def _version_of(library: str) -> str | None:
+    try:
+        return metadata.version(library)  # asks the installer's records: importing torch for this would take seconds
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value

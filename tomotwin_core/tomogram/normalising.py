@@ -1,0 +1,171 @@
+"""Local normalisation: every voxel minus the mean around it, over the deviation around it.
+
+The mean and the deviation are those of the network's window (37 x 37 x 37 voxels at 10 A) centred on the voxel, so a
+window cut from the volume and the volume as a whole are normalised alike (design rule 1), and gradients of ice
+thickness or grey level do not reach the network. Beyond its faces the volume is mirrored.
+
+Both averages are box sums. In a plane scipy's running box filter makes them; along z the sum over the window rolls from
+plane to plane. All of it is in float64: the variance is a small difference of large numbers wherever a tomogram has an
+offset. One plane is filtered once and 37 are kept, whatever the height of the volume.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+
+from tomotwin_core.tomogram.resampling import MODEL_VOXEL_SIZE_A, Resampled
+from tomotwin_core.tomogram.source import TomogramSource, Voxels
+
+WINDOW = 37
+CLIP = 6.0
+
+# The deviation is never taken smaller than this part of its usual value: else padding and vacuum, where it is about 0,
+# would be blown up to full contrast.
+_FLOOR_FRACTION = 0.1
+_FLOOR_LAYERS = 4
+
+
+def normalise_local(
+    volume: NDArray[np.float32], window: int = WINDOW, std_floor: float | None = None, clip: float = CLIP
+) -> NDArray[np.float32]:
+    """Subtract the local mean and divide by the local deviation, then clip.
+
+    Parameters
+    ----------
+    volume : float32 [z, y, x]
+        A whole volume, or a slab of one. A slab with ``window // 2`` more planes on each side than wanted, and the
+        whole volume's `std_floor`, gives in its middle the same values as the whole volume, to float32 rounding.
+    window : int
+        Side of the box, odd, in voxels.
+    std_floor : float, optional
+        The smallest deviation to divide by; `local_std_floor` of the volume by default.
+    clip : float
+        Values beyond +-clip deviations (fiducials, hot voxels) are set to it.
+
+    Returns
+    -------
+    float32 [z, y, x], same shape; contrast as it came.
+    """
+    if window % 2 != 1 or window < 1:
+        raise ValueError(f"the window must be odd and positive, not {window}")
+    data = np.asarray(volume, dtype=np.float32)
+    floor = local_std_floor(data, window) if std_floor is None else std_floor
+    floor = max(floor, float(np.finfo(np.float32).tiny))  # a constant volume has floor 0 and becomes 0, not NaN
+    out = np.empty(data.shape, np.float32)
+    for z, (mean, std) in enumerate(_local_statistics(data, window)):
+        out[z] = np.clip((data[z] - mean) / np.maximum(std, floor), -clip, clip)
+    return out
+
+
+def local_std_floor(volume: NDArray[np.float32] | Voxels, window: int = WINDOW) -> float:
+    """A tenth of the median deviation in boxes of `window` voxels: the smallest deviation `normalise_local` divides by.
+
+    The boxes are disjoint and lie in at most four layers spread over the height, so that a large tomogram need not be
+    read twice. Boxes without any contrast (padding) do not count. Gives 0 where no box has contrast.
+    """
+    depth = volume.shape[0]
+    thickness = min(window, depth)
+    layers = min(_FLOOR_LAYERS, depth // thickness)
+    starts = np.linspace(0, depth - thickness, layers).round().astype(int) if layers > 1 else [(depth - thickness) // 2]
+    deviations: list[float] = []
+    for z0 in starts:
+        slab = volume[z0 : z0 + thickness] if isinstance(volume, np.ndarray) else volume.slab(z0, z0 + thickness)
+        for y in _box_starts(slab.shape[1], window):
+            for x in _box_starts(slab.shape[2], window):
+                box = slab[:, y : y + window, x : x + window]
+                # A box has contrast if its values differ; rounding alone gives a constant box a tiny deviation.
+                if box.min() != box.max():
+                    deviations.append(float(box.std(dtype=np.float64)))
+    return _FLOOR_FRACTION * float(np.median(deviations)) if deviations else 0.0
+
+
+@dataclass(frozen=True)
+class ModelTomogram:
+    """A tomogram as the network sees it: at the model's voxel size, locally normalised, protein bright.
+
+    Attributes
+    ----------
+    source : TomogramSource or other Voxels
+        The tomogram in its own voxels.
+    contrast : {"dark", "bright"}
+        Whether protein is dark in it (the usual convention for tomograms) or bright (maps).
+    voxel_size_A : float
+        The model's voxel size.
+    window : int
+        The model's window in voxels.
+    """
+
+    source: TomogramSource | Voxels
+    contrast: Literal["dark", "bright"] = "dark"
+    voxel_size_A: float = MODEL_VOXEL_SIZE_A
+    window: int = WINDOW
+
+    @cached_property
+    def resampled(self) -> Resampled:
+        """The same tomogram at the model's voxel size, not normalised, contrast as in the file."""
+        return Resampled(self.source, self.voxel_size_A)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x) in model voxels."""
+        return self.resampled.shape
+
+    @cached_property
+    def std_floor(self) -> float:
+        """The smallest deviation divided by, the same for every slab."""
+        return local_std_floor(self.resampled, self.window)
+
+    def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
+        """Planes z0 up to z1 as float32 [z, y, x], the same values however the tomogram is cut into slabs."""
+        halo = self.window // 2
+        low, high = max(z0 - halo, 0), min(z1 + halo, self.shape[0])
+        planes = normalise_local(self.resampled.slab(low, high), self.window, self.std_floor)
+        wanted = planes[z0 - low : z1 - low]
+        return -wanted if self.contrast == "dark" else wanted
+
+
+def _box_starts(length: int, window: int) -> range:
+    """Where whole boxes start along an axis; one box, cut short, where the axis is shorter than a box."""
+    return range(0, max(length - window, 0) + 1, window)
+
+
+def _local_statistics(
+    data: NDArray[np.float32], window: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Mean and deviation over window^3 boxes, plane by plane, each (y, x)."""
+    depth, half = data.shape[0], window // 2
+    offset = float(data.mean(dtype=np.float64))  # near 0, squares lose fewer digits
+    kept: dict[int, NDArray[np.float64]] = {}
+
+    def plane(z: int) -> NDArray[np.float64]:
+        z = _mirrored_about_face(z, depth)
+        if z not in kept:
+            values = data[z].astype(np.float64) - offset
+            both = np.stack((values, values * values))
+            for axis in (1, 2):
+                uniform_filter1d(both, window, axis, output=both, mode="reflect")
+            kept[z] = both
+        return kept[z]
+
+    total = np.zeros((2, *data.shape[1:]))
+    for z in range(-half, half + 1):
+        total += plane(z)
+    for z in range(depth):
+        mean, square = total / window
+        yield mean + offset, np.sqrt(np.maximum(square - mean * mean, 0.0))
+        if z + 1 < depth:
+            total += plane(z + 1 + half)
+            total -= plane(z - half)
+            if depth > window:
+                kept.pop(z - half, None)
+
+
+def _mirrored_about_face(index: int, n: int) -> int:
+    """An index beyond the ends, mirrored about the volume's face as scipy's mode "reflect" does: -1 is 0, n is n - 1."""
+    folded = index % (2 * n)
+    return min(folded, 2 * n - 1 - folded)
