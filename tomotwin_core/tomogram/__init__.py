@@ -24,7 +24,7 @@ from tomotwin_core.tomogram.resampling import (
     resampled_shape,
     resampled_slabs,
 )
-from tomotwin_core.tomogram.source import TomogramSource, Voxels, open_tomogram, write_mrc
+from tomotwin_core.tomogram.source import TomogramSource, Voxels, open_tomogram, tomogram_name, write_mrc
 
 __all__ = [
     "MODEL_VOXEL_SIZE_A",
@@ -39,5 +39,6 @@ __all__ = [
     "resample",
     "resampled_shape",
     "resampled_slabs",
+    "tomogram_name",
     "write_mrc",
 ]

@@ -1,0 +1,38 @@
+"""Positions in tomograms: one table, its frames and its file formats.
+
+    table.py    `Coordinates`: positions with labels, scores, diameters and orientations, in the voxels of one tomogram
+    frames.py   every conversion of a position: voxel sizes, RELION's frames, tiles and the embedding grid, Euler angles
+    files.py    reading and writing, and the registry of formats
+    star.py     the STAR formats: our own, RELION 4's and RELION 5's
+    text.py     ``.coords``: x y z, one position a line
+
+Frame of reference: tables hold x, y, z in voxels; a voxel's centre is its integer index, so that the position (x, y, z)
+is the array element [z, y, x]. Positions are float64 throughout.
+"""
+
+from tomotwin_core.coordinates.files import FORMATS, read_all_coordinates, read_coordinates, write_coordinates
+from tomotwin_core.coordinates.frames import (
+    centred_A_from_voxels,
+    grid_from_voxels,
+    relion_angles_from_rotation,
+    rescaled,
+    rotation_from_relion_angles,
+    voxels_from_centred_A,
+    voxels_from_grid,
+)
+from tomotwin_core.coordinates.table import Coordinates
+
+__all__ = [
+    "FORMATS",
+    "Coordinates",
+    "centred_A_from_voxels",
+    "grid_from_voxels",
+    "read_all_coordinates",
+    "read_coordinates",
+    "relion_angles_from_rotation",
+    "rescaled",
+    "rotation_from_relion_angles",
+    "voxels_from_centred_A",
+    "voxels_from_grid",
+    "write_coordinates",
+]

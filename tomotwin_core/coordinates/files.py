@@ -1,0 +1,141 @@
+"""Reading and writing positions; the registry of formats.
+
+A format is one object with `read` and `write` in a module of its own, entered in `FORMATS` under the name that options
+use. A file is read by the first format that knows its ending.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tomotwin_core.coordinates.star import STAR_FORMATS
+from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.coordinates.text import CoordsFormat
+from tomotwin_core.errors import UserError
+from tomotwin_core.files import atomic_path, provenance
+
+
+class Format(Protocol):
+    """One file format of positions."""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """File name endings in lower case; the first one is written."""
+
+    def read(
+        self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: tuple[int, int, int] | None
+    ) -> list[Coordinates]:
+        """One table per tomogram in the file; the arguments stand in where the file does not say."""
+
+    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> None:
+        """Write the tables of one or several tomograms to a path that does not exist yet."""
+
+
+FORMATS: dict[str, Format] = {**STAR_FORMATS, "coords": CoordsFormat()}
+
+
+def read_coordinates(
+    path: str | os.PathLike[str],
+    tomogram: str | None = None,
+    voxel_size_A: float | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> Coordinates:
+    """Read the positions of one tomogram.
+
+    Parameters
+    ----------
+    path : path
+        ``.star`` (ours, RELION 3, 4 or 5) or ``.coords``/``.txt``.
+    tomogram : str, optional
+        Which tomogram's positions; needed where the file has several.
+    voxel_size_A, shape : optional
+        The voxel size (A) and shape (z, y, x) of the tomogram the positions refer to, where the file does not say.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, not of its format, without positions, without the wanted tomogram, or does not say
+        its voxel size and none is given.
+    """
+    tables = read_all_coordinates(path, tomogram, voxel_size_A, shape)
+    if tomogram is not None:
+        wanted = [table for table in tables if table.tomogram == tomogram]
+        if not wanted:
+            names = ", ".join(table.tomogram for table in tables[:5])
+            raise UserError(f"{path} has no positions of the tomogram {tomogram} but of {names}: give another file.")
+        return wanted[0]
+    if len(tables) > 1:
+        names = ", ".join(table.tomogram for table in tables[:5])
+        raise UserError(f"{path} has positions of {len(tables)} tomograms ({names}): name the one that is wanted.")
+    return tables[0]
+
+
+def read_all_coordinates(
+    path: str | os.PathLike[str],
+    tomogram: str | None = None,
+    voxel_size_A: float | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> list[Coordinates]:
+    """Read the positions of every tomogram in a file, one table each, at least one; arguments as `read_coordinates`.
+
+    `tomogram` names the tomogram here only where the file does not.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: check the path of the coordinates file.")
+    tables = _format_of(file).read(file, tomogram, voxel_size_A, shape)
+    for table in tables:
+        _require_sense(file, table)
+    return tables
+
+
+def write_coordinates(
+    path: str | os.PathLike[str],
+    coordinates: Coordinates | Sequence[Coordinates],
+    format: str = "star",
+    **settings: Any,
+) -> None:
+    """Write positions, in the voxels they are in; an existing file is replaced.
+
+    Parameters
+    ----------
+    path : path
+    coordinates : Coordinates, or several of them
+        Several tomograms go into one file where the format has a place for their names (STAR).
+    format : str
+        A name in `FORMATS`: "star" (ours; RELION 4 reads it too), "relion4", "relion5", "coords".
+    settings
+        What made the positions, for the file's record.
+    """
+    if format not in FORMATS:
+        raise UserError(f"there is no coordinate format {format}: choose one of {', '.join(FORMATS)}.")
+    tables = [coordinates] if isinstance(coordinates, Coordinates) else list(coordinates)
+    if not tables:
+        raise ValueError("there is no table to write")
+    with atomic_path(path) as temporary:
+        FORMATS[format].write(temporary, tables, provenance(**settings))
+
+
+def _format_of(file: Path) -> Format:
+    for handler in FORMATS.values():
+        if file.name.lower().endswith(handler.endings):
+            return handler
+    known = sorted({ending for handler in FORMATS.values() for ending in handler.endings})
+    raise UserError(f"{file} is not a coordinates file that can be read: give one that ends in {', '.join(known)}.")
+
+
+def _require_sense(file: Path, table: Coordinates) -> None:
+    if not np.isfinite(table.xyz).all():
+        raise UserError(f"{file} has positions that are no numbers: correct or remove those lines.")
+    if table.shape is not None and len(table):
+        # Half a dozen at the rim may lie outside after a refinement; most of them outside is another frame.
+        inside = ((table.xyz > -1) & (table.xyz < np.asarray(table.shape[::-1]))).all(axis=1)
+        if 2 * np.count_nonzero(inside) < len(table):
+            size = " x ".join(str(n) for n in table.shape[::-1])
+            raise UserError(
+                f"{file} has most of its positions outside the tomogram {table.tomogram} ({size} voxels of "
+                f"{table.voxel_size_A:g} A): check that they are of this tomogram and give their voxel size."
+            )

@@ -1,0 +1,43 @@
+"""``.coords``: the positions of one target in one tomogram as lines ``x y z`` in voxels, and nothing else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.errors import UserError
+from tomotwin_core.tomogram import tomogram_name
+
+
+class CoordsFormat:
+    """Whitespace or commas between x, y and z; further columns and lines that start with # are passed over."""
+
+    endings: tuple[str, ...] = (".coords", ".txt")
+
+    def read(
+        self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: tuple[int, int, int] | None
+    ) -> list[Coordinates]:
+        if voxel_size_A is None:
+            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+        rows = []
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+            words = line.split("#")[0].replace(",", " ").split()
+            if words:
+                try:
+                    rows.append([float(word) for word in words[:3]])
+                except ValueError:
+                    rows.append([])
+                if len(rows[-1]) != 3:
+                    raise UserError(f"{path} is not a list of positions: line {number} should be three numbers, x y z.")
+        name = tomogram_name(path.stem) if tomogram is None else tomogram
+        return [Coordinates.from_arrays(np.array(rows), voxel_size_A, name, shape)]
+
+    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> None:
+        if len(tables) > 1 or len(np.unique(tables[0].label)) > 1:
+            raise UserError(
+                "a .coords file has a place for the positions of one target in one tomogram only: "
+                "write one file for each, or choose the format star."
+            )
+        np.savetxt(path, tables[0].xyz, fmt="%.5f")
