@@ -1,0 +1,210 @@
+"""TomoTwin in Scipion: find macromolecules in cryo-electron tomograms with a trained generalist.
+
+The plugin speaks to its engine only through the command ``tomotwin`` and the files that it reads and
+writes, so the engine may live in Scipion's own environment, in one that Scipion's installer makes for it
+(``scipion installb tomotwin_engine``), or anywhere that a line of the configuration names.
+"""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
+from typing import Iterable, List, Optional
+
+import pwem
+import pyworkflow.utils as pwutils
+from pyworkflow import TOMO
+
+from .constants import (
+    DISTRIBUTION,
+    ENGINE_PACKAGE,
+    ENGINE_VERSION,
+    TOMOTWIN_BIN,
+    TOMOTWIN_ENGINE_ACTIVATION,
+    TOMOTWIN_ENGINE_HOME,
+    TOMOTWIN_ENGINE_SOURCE,
+    TOMOTWIN_ENGINE_TORCH,
+)
+
+__version__ = "1.0.0"
+_logo = "tomotwin_scipion_logo.png"
+_references = ["Rice2023"]
+
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+class Plugin(pwem.Plugin):
+    """Where the engine is, how it is installed and how a protocol runs it."""
+
+    _homeVar = TOMOTWIN_ENGINE_HOME
+    _supportedVersions = [ENGINE_VERSION]
+    _url = "https://github.com/scipion-em/" + DISTRIBUTION
+    _processingField = [TOMO]
+
+    # ------------------------------ configuration ------------------------------
+    @classmethod
+    def _defineVariables(cls) -> None:
+        cls._defineEmVar(
+            TOMOTWIN_ENGINE_HOME,
+            f"{ENGINE_PACKAGE}-{ENGINE_VERSION}",
+            description=f"Folder of the environment that `scipion installb {ENGINE_PACKAGE}` makes for the engine.",
+        )
+        cls._defineVar(
+            TOMOTWIN_BIN,
+            cls._defaultCommand(),
+            description="The command `tomotwin`. Default: the one of the engine's own environment where that is "
+            "installed, else the one of Scipion's environment.",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_ACTIVATION,
+            "",
+            description="Shell command that must run before `tomotwin`, such as `module load tomotwin` or "
+            "`conda activate tomotwin`. Usually empty.",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_SOURCE,
+            "",
+            description=f"What `scipion installb {ENGINE_PACKAGE}` installs: a folder, wheel or URL. "
+            "Empty: this same package.",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_TORCH,
+            "auto",
+            description="PyTorch build that the installer takes: cuda, cpu, or auto (cuda where nvidia-smi is found).",
+        )
+
+    @classmethod
+    def _defaultCommand(cls) -> str:
+        ownEnvironment = cls.getHome("env", "bin", "tomotwin")
+        besidePython = os.path.join(os.path.dirname(sys.executable), "tomotwin")
+        for path in (ownEnvironment, besidePython):
+            if os.path.isfile(path):
+                return path
+        return "tomotwin"
+
+    @classmethod
+    def getEnviron(cls) -> pwutils.Environ:
+        """Environment of the engine: Scipion's, without what would lead another Python astray."""
+        environ = pwutils.Environ(os.environ)
+        environ.pop("PYTHONPATH", None)
+        return environ
+
+    @classmethod
+    def validateInstallation(cls) -> List[str]:
+        """Say in one sentence what is missing; an empty list when the engine can be called."""
+        if cls.getVar(TOMOTWIN_ENGINE_ACTIVATION):
+            return []  # what the activation brings is known only to a shell
+        command = cls.getVar(TOMOTWIN_BIN)
+        path = shutil.which(command)
+        if path is None:
+            return [
+                f"The command '{command}' was not found: install the engine with 'scipion installb {ENGINE_PACKAGE}', "
+                f"or set {TOMOTWIN_BIN} in scipion.conf to an existing 'tomotwin' command."
+            ]
+        # The plugin's plain install brings the command without the libraries it computes with.
+        inScipionsEnvironment = os.path.dirname(os.path.abspath(path)) == os.path.dirname(sys.executable)
+        if inScipionsEnvironment and importlib.util.find_spec("torch") is None:
+            return [
+                f"The engine's libraries are not installed: run 'scipion installb {ENGINE_PACKAGE}', or in Scipion's "
+                f"environment (Python 3.11 or later) pip install '{DISTRIBUTION}[engine]'."
+            ]
+        return []
+
+    # ------------------------------ running ------------------------------
+    @classmethod
+    def getProgram(cls, gpus: str = "") -> str:
+        """The shell's words in front of the subcommand.
+
+        Parameters
+        ----------
+        gpus
+            Identifiers for CUDA_VISIBLE_DEVICES, separated by commas; empty leaves the variable alone.
+        """
+        activation = cls.getVar(TOMOTWIN_ENGINE_ACTIVATION).strip().rstrip("&;").strip()
+        program = activation + " && " if activation else ""
+        if gpus:
+            program += f"CUDA_VISIBLE_DEVICES={gpus} "
+        return program + shlex.quote(cls.getVar(TOMOTWIN_BIN))
+
+    @classmethod
+    def runTomotwin(
+        cls,
+        protocol,
+        command: str,
+        args: Iterable,
+        gpu: bool = False,
+        expected: Optional[str] = None,
+    ) -> None:
+        """Run ``tomotwin COMMAND ARGS`` inside a step of a protocol.
+
+        Parameters
+        ----------
+        protocol
+            The running protocol; its project's folder is the working directory.
+        command
+            Subcommand of the engine, such as ``embed``.
+        args
+            Words of the command line; they are quoted here.
+        gpu
+            Whether the command computes with the network, and so takes the step's GPU.
+        expected
+            A path that must be there afterwards: a job that failed in a queue raises nothing by itself.
+        """
+        # A queueing system hands out its GPUs itself and has set CUDA_VISIBLE_DEVICES to them.
+        shareGpus = gpu and protocol.usesGpu() and not protocol.useQueue()
+        gpus = protocol.getExecutor().getGpuListStr(",") if shareGpus else ""
+        words = " ".join(shlex.quote(str(word)) for word in args)
+        protocol.runJob(cls.getProgram(gpus), f"{command} {words}", env=cls.getEnviron())
+        if expected is not None and not os.path.exists(expected):
+            raise RuntimeError(f"tomotwin {command} left no {expected}: see the log of the job.")
+
+    # ------------------------------ installing ------------------------------
+    @classmethod
+    def defineBinaries(cls, env) -> None:
+        """Offer the engine's own environment: a plain Python venv, no conda."""
+        inScipionsEnvironment = importlib.util.find_spec("torch") is not None
+        env.addPackage(
+            ENGINE_PACKAGE,
+            version=ENGINE_VERSION,
+            tar="void.tgz",
+            commands=[(cls._installCommand(), "env/bin/tomotwin")],
+            default=not inScipionsEnvironment,
+            vars={"PATH": os.environ.get("PATH", "")},
+        )
+
+    @classmethod
+    def _installCommand(cls) -> str:
+        pip = "env/bin/python -m pip install"
+        torch = cls.getVar(TOMOTWIN_ENGINE_TORCH).strip().lower()
+        wantsCpu = torch == "cpu" or (torch != "cuda" and shutil.which("nvidia-smi") is None)
+        index = f" --extra-index-url {TORCH_CPU_INDEX}" if wantsCpu else ""
+        return " && ".join(
+            [
+                f"{cls._enginePython()} -m venv env",
+                f"{pip} --upgrade pip",
+                f"{pip}{index} {shlex.quote(cls._engineRequirement())}",
+            ]
+        )
+
+    @classmethod
+    def _enginePython(cls) -> str:
+        """A Python that the engine runs with (3.11 or later): Scipion's own where it is new enough."""
+        if sys.version_info >= (3, 11):
+            return shlex.quote(sys.executable)
+        for minor in (13, 12, 11):
+            python = shutil.which(f"python3.{minor}")
+            if python is not None:
+                return shlex.quote(python)
+        return "python3.11"  # not found: the installer's message then names what is missing
+
+    @classmethod
+    def _engineRequirement(cls) -> str:
+        source = cls.getVar(TOMOTWIN_ENGINE_SOURCE).strip()
+        if not source:
+            root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+            isSourceTree = os.path.isfile(os.path.join(root, "setup.py"))
+            source = root if isSourceTree else ""
+        if source.startswith(("http:", "https:", "git+")):
+            return f"{DISTRIBUTION}[engine] @ {source}"
+        return source + "[engine]" if source else f"{DISTRIBUTION}[engine]=={__version__}"

@@ -1,0 +1,38 @@
+"""Names shared by the plugin: configuration variables, engine defaults, output names."""
+
+ENGINE_VERSION = "1.0.0"
+"""Version of the engine that the plugin's installer puts into an environment of its own."""
+
+DISTRIBUTION = "scipion-em-tomotwin-core"
+"""Name of the Python distribution that carries plugin and engine."""
+
+# Configuration variables. scipion-em-tomotwin, the wrapper of the original program, already uses
+# TOMOTWIN_MODEL and TOMOTWIN_ENV_ACTIVATION; both plugins can be installed at once, so these are others.
+TOMOTWIN_BIN = "TOMOTWIN_BIN"
+TOMOTWIN_ENGINE_ACTIVATION = "TOMOTWIN_ENGINE_ACTIVATION"
+TOMOTWIN_ENGINE_HOME = "TOMOTWIN_ENGINE_HOME"
+TOMOTWIN_ENGINE_SOURCE = "TOMOTWIN_ENGINE_SOURCE"
+TOMOTWIN_ENGINE_TORCH = "TOMOTWIN_ENGINE_TORCH"
+
+ENGINE_PACKAGE = "tomotwin_engine"
+"""Name of the engine in Scipion's installer (which wants no hyphen in it)."""
+
+RELEASED_MODEL = "released"
+"""What the engine's option ``--model`` takes for the weights shipped with it."""
+
+MODEL_VOXEL_SIZE_A = 10.0
+"""Voxel size at which the model looks at a tomogram, in A; the engine rescales to it."""
+
+MODEL_WINDOW_VOXELS = 37
+"""Edge of the window the model looks at, in voxels of `MODEL_VOXEL_SIZE_A`."""
+
+SMALLEST_VOXEL_SIZE_A = 1.0
+LARGEST_VOXEL_SIZE_A = 45.0
+
+# Indices of the choices "contrast" in the forms.
+DARK = 0
+BRIGHT = 1
+CONTRASTS = ["dark", "bright"]
+
+OUTPUT_EMBEDDINGS = "Embeddings"
+OUTPUT_COORDINATES = "output3DCoordinates"

@@ -1,0 +1,177 @@
+"""Scipion's objects to the engine's files, and the engine's picks to Scipion's coordinates.
+
+Frames: Scipion's ``BOTTOM_LEFT_CORNER`` counts voxels from the corner of the volume, which is the index of
+the voxel in a numpy array [z, y, x] and what the engine's tables hold. So nothing is shifted here; only
+a difference of voxel size between two Scipion objects is a factor.
+"""
+
+import os
+import re
+import shutil
+from typing import Dict, Iterable, List, NamedTuple, Optional
+
+import mrcfile
+import numpy as np
+from pwem.emlib.image import ImageHandler
+from pwem.objects import Image, Volume
+from pyworkflow.utils import cleanPath, createAbsLink
+from tomo.constants import BOTTOM_LEFT_CORNER
+from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
+
+from .star import read_table, write_table
+
+MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
+LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")
+
+VOXEL_SIZE_TOLERANCE = 1e-3
+"""Relative difference of voxel sizes that is rounding, not a contradiction."""
+
+
+class Pick(NamedTuple):
+    """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity."""
+
+    x: float
+    y: float
+    z: float
+    label: str
+    score: float
+    diameter: float
+
+
+# ------------------------------ tomograms and volumes ------------------------------
+def link_tomogram(tomogram: Tomogram, folder: str) -> str:
+    """Make a tomogram known under its tsId, which is what the engine names its outputs after.
+
+    MRC files are linked as ``<tsId>.mrc``, whatever their extension; formats that the engine does not read
+    are converted. Returns the path inside `folder`.
+    """
+    source = plain_path(tomogram.getFileName())
+    kept = next((end for end in LINKED_AS_THEY_ARE if source.lower().endswith(end)), None)
+    target = os.path.join(folder, tomogram.getTsId() + (kept or ".mrc"))
+    cleanPath(target)
+    if kept or source.lower().endswith(MRC_EXTENSIONS):
+        createAbsLink(os.path.abspath(source), target)
+    else:
+        ImageHandler().convert(tomogram, target)
+    return target
+
+
+def plain_path(path: str) -> str:
+    """A file name without the ``:mrc`` with which Scipion says which reader a volume wants."""
+    return path[:-4] if path.endswith(":mrc") else path
+
+
+def write_reference_volume(volume: Volume, path: str) -> None:
+    """Bring a reference volume to a plain MRC file whose header says the voxel size that Scipion knows.
+
+    It is linked where the file already is that, and copied where not: maps often carry no or an old voxel
+    size in the header while the user gave the right one when importing.
+    """
+    index, name = volume.getLocation()
+    source = plain_path(name)
+    samplingRate = volume.getSamplingRate()
+    cleanPath(path)
+    isPlainMrc = index in (0, None) and source.lower().endswith((".mrc", ".map"))
+    if isPlainMrc and abs(header_voxel_size(source) - samplingRate) <= VOXEL_SIZE_TOLERANCE * samplingRate:
+        createAbsLink(os.path.abspath(source), path)
+        return
+    if isPlainMrc:
+        shutil.copyfile(source, path)
+        os.chmod(path, 0o644)
+    else:
+        ImageHandler().convert(as_image(volume), path)
+    with mrcfile.open(path, mode="r+", permissive=True) as file:
+        file.voxel_size = samplingRate
+
+
+def as_image(volume: Volume) -> Image:
+    """The location of a volume as Scipion's image library takes it, with stack index and file name."""
+    image = Image()
+    image.setLocation(volume.getLocation())
+    return image
+
+
+def header_voxel_size(path: str) -> float:
+    """Voxel size in the header of an MRC file, in A; 0 where there is none."""
+    with mrcfile.open(path, permissive=True, header_only=True) as file:
+        return float(file.voxel_size.x)
+
+
+def target_name(path: str, taken: Iterable[str]) -> str:
+    """A short, unique name for a target out of its file name: letters, digits, ``_`` and ``-``."""
+    stem = os.path.basename(plain_path(path))
+    stem = re.sub(r"(\.gz)?$", "", stem, flags=re.IGNORECASE)
+    stem = os.path.splitext(stem)[0]
+    stem = re.sub(r"^import_", "", stem)  # ProtImportVolumes puts this in front
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "reference"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+# ------------------------------ coordinates ------------------------------
+def read_picks(path: str) -> List[Pick]:
+    """Read the engine's ``<tsId>_picks.star``."""
+    return [
+        Pick(
+            x=float(row["rlnCoordinateX"]),
+            y=float(row["rlnCoordinateY"]),
+            z=float(row["rlnCoordinateZ"]),
+            label=row["tomotwinLabel"],
+            score=float(row["tomotwinScore"]),
+            diameter=float(row["tomotwinDiameterAngst"]),
+        )
+        for row in read_table(path, "particles")
+    ]
+
+
+def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
+    """A coordinate of Scipion out of a pick; orientation is the identity, which extraction wants to see."""
+    coordinate = Coordinate3D()
+    coordinate.setVolume(tomogram)  # before the position, which refers to its origin
+    coordinate.setPosition(pick.x, pick.y, pick.z, BOTTOM_LEFT_CORNER)
+    coordinate.setTomoId(tomogram.getTsId())
+    coordinate.setMatrix(np.eye(4))
+    coordinate.setGroupId(group)
+    coordinate.setScore(pick.score)
+    return coordinate
+
+
+def write_positions(
+    coordinates: SetOfCoordinates3D,
+    path: str,
+    samplingRate: float,
+    tsIds: Iterable[str],
+    names: Optional[Dict[int, str]] = None,
+) -> None:
+    """Write coordinates as a STAR table that the engine and RELION 4 read.
+
+    Parameters
+    ----------
+    coordinates
+        Any set of coordinates; it may refer to another binning of the same tilt series.
+    path
+        File to write.
+    samplingRate
+        Voxel size of the tomograms the positions are wanted for, in A.
+    tsIds
+        Tomograms whose coordinates are written.
+    names
+        Target's name by group id; without it neither label nor score is written.
+    """
+    factor = coordinates.getSamplingRate() / samplingRate
+    labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+    if names is not None:
+        labels += ["tomotwinLabel", "tomotwinScore"]
+    rows: List[list] = []
+    for tsId in tsIds:
+        tomogram = coordinates.getPrecedents()[{Tomogram.TS_ID_FIELD: tsId}]
+        for coordinate in coordinates.iterCoordinates(volume=tomogram):
+            position = coordinate.getPosition(BOTTOM_LEFT_CORNER)
+            row: list = [tsId] + [float(value * factor) for value in position]
+            if names is not None:
+                row += [names[coordinate.getGroupId()], float(coordinate.getScore())]
+            rows.append(row)
+    write_table(path, "particles", labels, rows)

@@ -1,0 +1,256 @@
+"""Protocol *embed tomograms*: tomograms in, dense embeddings on disk out."""
+
+import os
+from typing import Any, List
+
+from pyworkflow import BETA
+from pyworkflow.object import Set
+from pyworkflow.protocol import LEVEL_ADVANCED, STEPS_PARALLEL, params
+from pyworkflow.utils import makePath
+from tomo.objects import SetOfTomograms, Tomogram
+from tomo.protocols import ProtTomoBase
+
+from .. import Plugin
+from ..constants import (
+    CONTRASTS,
+    DARK,
+    LARGEST_VOXEL_SIZE_A,
+    MODEL_VOXEL_SIZE_A,
+    OUTPUT_EMBEDDINGS,
+    RELEASED_MODEL,
+    SMALLEST_VOXEL_SIZE_A,
+)
+from ..convert import link_tomogram, plain_path
+from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
+from .protocol_base import TwinProtocol
+
+MODEL_RELEASED, MODEL_TRAINED, MODEL_FILE = range(3)
+
+
+class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
+    """Embeds tomograms with the TomoTwin network.
+
+    Every place of a tomogram is turned into a vector of 32 numbers that says what is there, whatever its
+    orientation; places with the same macromolecule get vectors close to each other. This is the costly part
+    of picking and it depends on nothing but the tomogram: it is computed once, kept on disk, and any
+    number of targets is then looked for in it within seconds (protocol *reference picking*).
+    """
+
+    _label = "embed tomograms"
+    _devStatus = BETA
+    _possibleOutputs = {OUTPUT_EMBEDDINGS: SetOfTomogramEmbeddings}
+    stepsExecutionMode = STEPS_PARALLEL
+
+    # ------------------------------ form ------------------------------
+    def _defineParams(self, form: Any) -> None:
+        form.addSection(label="Input")
+        self._defineGpuParams(form)
+        form.addParam(
+            "inputTomograms",
+            params.PointerParam,
+            pointerClass="SetOfTomograms",
+            important=True,
+            label="Tomograms",
+            help=f"Tomograms of any voxel size from {SMALLEST_VOXEL_SIZE_A:g} to {LARGEST_VOXEL_SIZE_A:g} Å: they are "
+            f"rescaled on the fly to the {MODEL_VOXEL_SIZE_A:g} Å/voxel that the network looks at, and picks come back "
+            "in the voxels of the tomograms given here. Best are tomograms without denoising and without a filled "
+            "missing wedge, since the network was trained on plain back-projections.",
+        )
+        form.addParam(
+            "contrast",
+            params.EnumParam,
+            choices=["dark", "bright"],
+            default=DARK,
+            display=params.EnumParam.DISPLAY_HLIST,
+            label="Macromolecules are",
+            help="Contrast of the tomograms. *dark* on a bright background is the usual way cryo-electron tomograms "
+            "look; choose *bright* where the contrast was inverted (as some packages do for subtomogram "
+            "averaging). The wrong choice finds next to nothing.",
+        )
+        form.addParam(
+            "modelFrom",
+            params.EnumParam,
+            choices=["released", "trained in this project", "file"],
+            default=MODEL_RELEASED,
+            expertLevel=LEVEL_ADVANCED,
+            label="Model",
+            help="The network's weights: the released general model that comes with the software, an output of a "
+            "training protocol, or a file.",
+        )
+        form.addParam(
+            "inputModel",
+            params.PointerParam,
+            pointerClass="TomoTwinModel",
+            allowsNull=True,
+            condition=f"modelFrom == {MODEL_TRAINED}",
+            expertLevel=LEVEL_ADVANCED,
+            label="Trained model",
+            help="Output of a training protocol.",
+        )
+        form.addParam(
+            "modelFile",
+            params.FileParam,
+            allowsNull=True,
+            condition=f"modelFrom == {MODEL_FILE}",
+            expertLevel=LEVEL_ADVANCED,
+            label="Model file",
+            help="A model in safetensors format, as `tomotwin train` writes it.",
+        )
+        form.addParam(
+            "stride",
+            params.EnumParam,
+            choices=["2", "4"],
+            default=0,
+            expertLevel=LEVEL_ADVANCED,
+            label="Stride (voxels)",
+            help=f"Distance between embedded places, in voxels of {MODEL_VOXEL_SIZE_A:g} Å. 2 is what the network was "
+            "made for. 4 takes an eighth of the disk space and finds small particles less well.",
+        )
+        self._defineParallelParams(form)
+
+    # ------------------------------ steps ------------------------------
+    def _insertAllSteps(self) -> None:
+        settings = self._digest(*self._settingsArgs())
+        outputSteps = []
+        for tsId in sorted(self.inputTomograms.get().getTSIds()):
+            args = (tsId, settings, self._attempt(tsId))
+            embedded = self._insertFunctionStep(self.embedStep, *args, prerequisites=[], needsGPU=self.usesGpu())
+            outputSteps.append(
+                self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[embedded], needsGPU=False)
+            )
+        closing = (self._digest(outputSteps, settings), self._attempts())
+        self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
+
+    def embedStep(self, tsId: str, settings: str, attempt: int) -> None:
+        """Link the tomogram under its tsId and have the engine embed it."""
+        try:
+            with self._lock:
+                tomogram = self._getTomogram(tsId)
+                makePath(self._getTmpPath())
+                path = link_tomogram(tomogram, self._getTmpPath())
+            args = [path, "--out", self._getExtraPath()] + self._settingsArgs() + self._engineArgs()
+            Plugin.runTomotwin(self, "embed", args, gpu=True, expected=self._getZarr(tsId))
+            self._setFailure(tsId, None)
+        except Exception as error:
+            self._setFailure(tsId, error)
+
+    def createOutputStep(self, tsId: str, settings: str, attempt: int) -> None:
+        """Register one embedding in the output, in the place of that of an earlier attempt."""
+        with self._lock:
+            failed = tsId in self._failures()
+            if failed and not hasattr(self, OUTPUT_EMBEDDINGS):
+                return
+            output = self._getOutput()
+            self._removeItems(output, TomogramEmbedding.TS_ID_FIELD, tsId)
+            if not failed:
+                embedding = TomogramEmbedding()
+                embedding.setTomogram(self._getTomogram(tsId))
+                embedding.setFileName(self._getZarr(tsId))
+                output.append(embedding)
+            output.write()
+            self._store(output)
+
+    def closeOutputStep(self, settings: str, attempts: int) -> None:
+        """Close the output, or fail where no tomogram could be embedded."""
+        output = getattr(self, OUTPUT_EMBEDDINGS, None)
+        if output is None or output.getSize() == 0:
+            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
+            raise RuntimeError("No tomogram could be embedded. " + " ".join(reasons))
+        output.setModel(self._getModel())
+        self._closeOutput(output)
+
+    # ------------------------------ info ------------------------------
+    def _validate(self) -> List[str]:
+        errors = self._validateGpu()
+        tomograms: SetOfTomograms = self.inputTomograms.get()
+        samplingRate = tomograms.getSamplingRate()
+        if not samplingRate or not SMALLEST_VOXEL_SIZE_A <= samplingRate <= LARGEST_VOXEL_SIZE_A:
+            errors.append(
+                f"The tomograms' sampling rate is {samplingRate} Å/voxel; it must be between {SMALLEST_VOXEL_SIZE_A:g} "
+                f"and {LARGEST_VOXEL_SIZE_A:g}. Correct it where they were imported."
+            )
+        tsIds = [tomogram.getTsId() for tomogram in tomograms.iterItems()]
+        if None in tsIds or len(set(tsIds)) < len(tsIds):
+            errors.append("Every tomogram needs a tsId of its own, and some here have none or share one.")
+        missing = [
+            tomogram.getFileName()
+            for tomogram in tomograms.iterItems()
+            if not os.path.exists(plain_path(tomogram.getFileName()))
+        ]
+        if missing:
+            errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
+        if self.modelFrom == MODEL_TRAINED and self.inputModel.get() is None:
+            errors.append("Model: choose the trained model, or take the released one.")
+        if self.modelFrom == MODEL_FILE and not os.path.isfile(self.modelFile.get() or ""):
+            errors.append(f"Model: there is no file {self.modelFile.get() or 'given'}.")
+        return errors
+
+    def _warnings(self) -> List[str]:
+        samplingRate = self.inputTomograms.get().getSamplingRate()
+        if samplingRate and samplingRate > 1.5 * MODEL_VOXEL_SIZE_A:
+            return [
+                f"The tomograms have {samplingRate:.1f} Å/voxel, coarser than the model's {MODEL_VOXEL_SIZE_A:g}: "
+                "large particles are found, small ones are not. Use a finer reconstruction if there is one."
+            ]
+        return []
+
+    def _summary(self) -> List[str]:
+        output = getattr(self, OUTPUT_EMBEDDINGS, None)
+        if output is None:
+            return ["Output is not ready yet."] + self._failureSummary()
+        summary = [f"Embedded tomograms: *{output.getSize()}* of {self.inputTomograms.get().getSize()}"]
+        summary.append(f"Model: *{output.getModel()}*")
+        return summary + self._failureSummary()
+
+    def _methods(self) -> List[str]:
+        output = getattr(self, OUTPUT_EMBEDDINGS, None)
+        if output is None:
+            return []
+        return [
+            f"{output.getSize()} tomograms were rescaled to {MODEL_VOXEL_SIZE_A:g} Å/voxel and embedded densely "
+            f"(stride {self.getEnumText('stride')} voxels) with the {output.getModel()} TomoTwin model."
+        ]
+
+    def _citations(self) -> List[str]:
+        return ["Rice2023"]
+
+    # ------------------------------ helpers ------------------------------
+    def _getTomogram(self, tsId: str) -> Tomogram:
+        return self.inputTomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]
+
+    def _settingsArgs(self) -> List[str]:
+        """Options of ``tomotwin embed`` that change its result."""
+        return [
+            "--model",
+            self._getModel(),
+            "--voxel-size",
+            f"{self.inputTomograms.get().getSamplingRate():g}",
+            "--contrast",
+            CONTRASTS[self.contrast.get()],
+            "--stride",
+            self.getEnumText("stride"),
+        ]
+
+    def _getZarr(self, tsId: str) -> str:
+        return self._getExtraPath(tsId + ".zarr")
+
+    def _getModel(self) -> str:
+        if self.modelFrom == MODEL_TRAINED:
+            return self.inputModel.get().getPath()
+        if self.modelFrom == MODEL_FILE:
+            return self.modelFile.get()
+        return RELEASED_MODEL
+
+    def _getOutput(self) -> SetOfTomogramEmbeddings:
+        """The output set, made with the first embedding and appended to afterwards."""
+        output = getattr(self, OUTPUT_EMBEDDINGS, None)
+        if output is not None:
+            output.enableAppend()
+            return output
+        output = SetOfTomogramEmbeddings.create(self._getPath(), template="embeddings%s.sqlite")
+        output.setTomograms(self.inputTomograms)
+        output.setModel(self._getModel())
+        output.setStreamState(Set.STREAM_OPEN)
+        self._defineOutputs(**{OUTPUT_EMBEDDINGS: output})
+        self._defineSourceRelation(self.inputTomograms, output)
+        return output

@@ -1,0 +1,105 @@
+"""How references are imaged: the expert part of the form, its checks, and the engine's options out of it.
+
+A reference is embedded as it would look in the tomograms, so the acquisition of those is taken where it is
+known: tilt range and step shape the missing wedge, the dose the noise, the defocus the contrast.
+"""
+
+from typing import Any, Dict, List
+
+from pyworkflow.protocol import LEVEL_ADVANCED, params
+from tomo.objects import Tomogram
+
+from ..constants import BRIGHT, CONTRASTS
+
+
+def define_simulation_params(form: Any) -> None:
+    """Add the section to a form."""
+    form.addSection(label="Reference simulation")
+    form.addParam(
+        "referenceContrast",
+        params.EnumParam,
+        choices=["dark", "bright"],
+        default=BRIGHT,
+        display=params.EnumParam.DISPLAY_HLIST,
+        label="Reference maps are",
+        help="Contrast of the reference volumes: macromolecules *bright*, as in the EMDB and out of refinements, or "
+        "*dark*, as in an average of subtomograms whose contrast was not inverted. Not used for atomic models.",
+    )
+    tilts = form.addLine(
+        "Tilt angles (deg)",
+        expertLevel=LEVEL_ADVANCED,
+        help="Tilt series with which the references are imaged: it shapes their missing wedge. Leave empty to take "
+        "what the tomograms' acquisition says, or where that says nothing the program's default.",
+    )
+    for name, label in (("tiltMin", "first"), ("tiltMax", "last"), ("tiltStep", "step")):
+        tilts.addParam(name, params.FloatParam, allowsNull=True, default=None, label=label)
+    form.addParam(
+        "dose",
+        params.FloatParam,
+        allowsNull=True,
+        default=None,
+        expertLevel=LEVEL_ADVANCED,
+        label="Total dose (e/Å^2)",
+        help="Dose of the whole tilt series. Leave empty to take what the tomograms' acquisition says, "
+        "or where that says nothing the program's default.",
+    )
+    defocus = form.addLine(
+        "Defocus (µm)",
+        expertLevel=LEVEL_ADVANCED,
+        help="Range of the underfocus of the tilt series. Leave empty for the program's default, 2 to 5 µm.",
+    )
+    defocus.addParam("defocusMin", params.FloatParam, allowsNull=True, default=None, label="from")
+    defocus.addParam("defocusMax", params.FloatParam, allowsNull=True, default=None, label="to")
+    form.addParam(
+        "seed",
+        params.IntParam,
+        default=1,
+        expertLevel=LEVEL_ADVANCED,
+        label="Seed",
+        help="Seed of the noise and orientations with which the references are imaged: the same seed gives the same "
+        "picks.",
+    )
+
+
+def validate_simulation_params(protocol: Any) -> List[str]:
+    """Sentences about what cannot be; an empty list when all is well."""
+    errors = []
+    tiltMin, tiltMax, tiltStep = protocol.tiltMin.get(), protocol.tiltMax.get(), protocol.tiltStep.get()
+    if tiltMin is not None and tiltMax is not None and tiltMin >= tiltMax:
+        errors.append("Tilt angles: the first must be smaller than the last.")
+    if tiltStep is not None and tiltStep <= 0:
+        errors.append("Tilt angles: the step must be larger than 0.")
+    if protocol.dose.get() is not None and protocol.dose.get() <= 0:
+        errors.append("Total dose: it must be larger than 0.")
+    first, last = protocol.defocusMin.get(), protocol.defocusMax.get()
+    if (first is None) != (last is None):
+        errors.append("Defocus: give both ends of the range, or none.")
+    elif first is not None and not 0 < first <= last:
+        errors.append("Defocus: it is an underfocus in µm, larger than 0, with the smaller number first.")
+    return errors
+
+
+def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
+    """Options of ``tomotwin reference``: the form's numbers, else the tomogram's acquisition, else none."""
+    known: Dict[str, Any] = {}
+    if tomogram.hasAcquisition():
+        acquisition = tomogram.getAcquisition()
+        known["--tilt-min"] = acquisition.getAngleMin()
+        known["--tilt-max"] = acquisition.getAngleMax()
+        # A step or dose of 0 in an acquisition means that nobody filled it in.
+        known["--tilt-step"] = acquisition.getStep() or None
+        known["--dose"] = acquisition.getAccumDose() or None
+    asked = {
+        "--tilt-min": protocol.tiltMin.get(),
+        "--tilt-max": protocol.tiltMax.get(),
+        "--tilt-step": protocol.tiltStep.get(),
+        "--dose": protocol.dose.get(),
+    }
+    known.update({option: value for option, value in asked.items() if value is not None})
+    args = ["--contrast", CONTRASTS[protocol.referenceContrast.get()], "--seed", str(protocol.seed.get())]
+    for option, value in known.items():
+        if value is not None:
+            args += [option, f"{value:g}"]
+    if protocol.defocusMin.get() is not None:
+        args += ["--defocus", f"{protocol.defocusMin.get():g}", f"{protocol.defocusMax.get():g}"]
+    return args
