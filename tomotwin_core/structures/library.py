@@ -1,0 +1,103 @@
+"""The density library: many molecules in one small file.
+
+A library is `NAME.npz` (one uint8 array [z, y, x] per molecule, deflated) beside `NAME.json` (the manifest: what each is, its mass,
+voxel size, value per grey level, source, licence, family and split).  The released one ships in the package and is computed from public structures
+by `tomotwin library build`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tomotwin_core.errors import UserError
+from tomotwin_core.files import atomic_path
+from tomotwin_core.structures.density import Density
+
+RELEASED_LIBRARY = Path(__file__).parent / "data" / "library.npz"
+
+
+@dataclass(frozen=True)
+class LibraryEntry:
+    """What the manifest says of one molecule.
+
+    `split` is train, heldout or crowder (too large for the window, or in a membrane: not a target).  `lookalikes` are ids that cannot be told apart at 10 A,
+    `nearest_train` how alike the nearest molecule outside its family's split is (correlation at 20 A).
+    """
+
+    id: str
+    name: str
+    mass_kDa: float
+    diameter_A: float
+    voxel_size_A: float
+    sigma_A: float
+    da_per_grey: float
+    source: str
+    licence: str
+    kind: str = "soluble"
+    family: int = -1
+    split: str = "train"
+    lookalikes: tuple[str, ...] = ()
+    nearest_train: float = 0.0
+
+
+@dataclass
+class DensityLibrary:
+    """Entries by id, densities decoded when asked for."""
+
+    entries: dict[str, LibraryEntry]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+
+    def density(self, id: str) -> Density:
+        """The molecule's density; UserError if the library has no such id."""
+        if id not in self.entries:
+            raise UserError(f"library:{id}: no such molecule; `tomotwin library list` shows the {len(self.entries)} there are")
+        entry = self.entries[id]
+        return Density(self.arrays[id].astype(np.float32) * entry.da_per_grey, entry.voxel_size_A, entry.sigma_A)
+
+    def ids(self, split: str | None = None) -> list[str]:
+        return sorted(i for i, e in self.entries.items() if split is None or e.split == split)
+
+    def add(self, entry_id: str, density: Density, **described: object) -> None:
+        """Quantise a density to 8 bits and list it under `entry_id`."""
+        scale = float(density.values.max()) / 255.0
+        grey = np.round(density.values / scale).astype(np.uint8)
+        # The quantised sum is brought back to the true mass by the scale itself.
+        scale *= density.mass_kDa * 1000.0 / (float(grey.sum(dtype=np.float64)) * scale)
+        self.arrays[entry_id] = grey
+        self.entries[entry_id] = LibraryEntry(
+            id=entry_id, mass_kDa=round(density.mass_kDa, 1), diameter_A=round(density.diameter_A, 1), voxel_size_A=density.voxel_size_A,
+            sigma_A=density.sigma_A, da_per_grey=scale, **described,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def save(self, path: Path | str) -> None:
+        """Write NAME.npz and NAME.json, both or neither visible under their final names."""
+        path = Path(path)
+        manifest = {"format": "tomotwin density library 1", "unit": "Da per voxel", "entries": [asdict(self.entries[i]) for i in self.ids()]}
+        with atomic_path(path) as temporary, open(temporary, "wb") as out:
+            np.savez_compressed(out, **{i: self.arrays[i] for i in self.ids()})
+        with atomic_path(path.with_suffix(".json")) as temporary:
+            Path(temporary).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def load_library(path: Path | str | None = None) -> DensityLibrary:
+    """Open a library; without a path, the released one (kept after the first call)."""
+    return _load(Path(path) if path is not None else RELEASED_LIBRARY)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> DensityLibrary:
+    manifest_path = path.with_suffix(".json")
+    if not path.is_file() or not manifest_path.is_file():
+        raise UserError(f"{path}: no density library there (NAME.npz and NAME.json); make one with `tomotwin library build`")
+    try:
+        entries = {e["id"]: LibraryEntry(**{**e, "lookalikes": tuple(e.get("lookalikes", ()))}) for e in json.loads(manifest_path.read_text())["entries"]}
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {i: archive[i] for i in entries}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path}: not a density library ({error}); make one with `tomotwin library build`") from error
+    return DensityLibrary(entries, arrays)

@@ -1,0 +1,53 @@
+"""One way to name a molecule on the command line: a file, `library:ID` or `pdb:ID`."""
+
+from __future__ import annotations
+
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tomotwin_core.errors import UserError
+from tomotwin_core.structures.atoms import is_structure_file, read_atoms
+from tomotwin_core.structures.density import Density, density_from_points, read_density_map
+from tomotwin_core.structures.library import load_library
+
+RCSB_URL = "https://files.rcsb.org/download/{id}.cif.gz"
+# Fine enough for any tomogram that the model takes, small enough to keep.
+STRUCTURE_VOXEL_SIZE_A = 5.0
+
+
+def load_density(source: str, mass_kDa: float | None = None, voxel_size_A: float | None = None) -> Density:
+    """The density of a molecule named by a structure file, a map, `library:ID` or `pdb:ID`.
+
+    Raises UserError where the source is missing, unreadable or (pdb:) out of reach.
+    """
+    if source.startswith("library:"):
+        return load_library().density(source.removeprefix("library:"))
+    if source.startswith("pdb:"):
+        return _from_rcsb(source.removeprefix("pdb:"))
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"{source}: no such file; give a structure, a density map, library:ID or pdb:ID")
+    if is_structure_file(path):
+        return _from_structure(path)
+    return read_density_map(path, voxel_size_A, mass_kDa)
+
+
+def _from_structure(path: Path) -> Density:
+    points = read_atoms(path)
+    return density_from_points(points.xyz_A, points.mass_Da, STRUCTURE_VOXEL_SIZE_A)
+
+
+def _from_rcsb(pdb_id: str) -> Density:
+    if not (4 <= len(pdb_id) <= 12 and pdb_id.replace("_", "").isalnum()):
+        raise UserError(f"pdb:{pdb_id}: not a PDB id; give four characters as in pdb:4v6x")
+    url = RCSB_URL.format(id=pdb_id.lower())
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / f"{pdb_id}.cif.gz"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as reply:
+                target.write_bytes(reply.read())
+        except (urllib.error.URLError, OSError, TimeoutError) as error:
+            raise UserError(f"pdb:{pdb_id}: {url} could not be fetched ({error}); give the structure as a file instead") from error
+        return _from_structure(target)

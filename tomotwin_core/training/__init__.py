@@ -1,0 +1,1 @@
+"""Training: a stream of simulated mini-tomograms, batches of windows out of them, the losses, the trainer."""
