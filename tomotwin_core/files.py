@@ -11,7 +11,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -46,14 +46,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if final.is_dir() and not final.is_symlink():
-            # A folder that holds something cannot be renamed over: the old one steps aside first.
-            old = final.with_name(f".old-{uuid.uuid4().hex[:8]}-{final.name}")
-            os.replace(final, old)
-            os.replace(temporary, final)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, final)
+        _put(temporary, final)
     except BaseException as problem:
         _remove(temporary)
         if isinstance(problem, OSError) and problem.errno in _REFUSALS:
@@ -63,11 +56,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def _put(temporary: Path, final: Path) -> None:
+    if not os.path.lexists(final) or not (temporary.is_dir() or final.is_dir()):
+        os.replace(temporary, final)
+        return
+    # A folder is not renamed over a file, nor anything over a folder that holds something: the old one steps aside.
+    old = final.with_name(f".old-{uuid.uuid4().hex[:8]}-{final.name}")
+    os.replace(final, old)
+    try:
+        os.replace(temporary, final)
+    except BaseException:
+        os.replace(old, final)
+        raise
+    _remove(old)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written need not be removed
+            path.unlink()
 
 
 def provenance(**settings: Any) -> dict[str, Any]:

@@ -27,7 +27,10 @@ CLIP = 6.0
 # The deviation is never taken smaller than this part of its usual value: else padding and vacuum, where it is about 0,
 # would be blown up to full contrast.
 _FLOOR_FRACTION = 0.1
-_FLOOR_LAYERS = 4
+# Judged in boxes smaller than the window, of which fewer lie across the step from the volume to its padding.
+_FLOOR_BOX = 12
+_FLOOR_LAYERS = 8
+_ROUNDING = 1e-5
 
 
 def normalise_local(
@@ -54,7 +57,7 @@ def normalise_local(
     if window % 2 != 1 or window < 1:
         raise ValueError(f"the window must be odd and positive, not {window}")
     data = np.asarray(volume, dtype=np.float32)
-    floor = local_std_floor(data, window) if std_floor is None else std_floor
+    floor = local_std_floor(data) if std_floor is None else std_floor
     floor = max(floor, float(np.finfo(np.float32).tiny))  # a constant volume has floor 0 and becomes 0, not NaN
     out = np.empty(data.shape, np.float32)
     for z, (mean, std) in enumerate(_local_statistics(data, window)):
@@ -62,26 +65,25 @@ def normalise_local(
     return out
 
 
-def local_std_floor(volume: NDArray[np.float32] | Voxels, window: int = WINDOW) -> float:
-    """A tenth of the median deviation in boxes of `window` voxels: the smallest deviation `normalise_local` divides by.
+def local_std_floor(volume: NDArray[np.float32] | Voxels) -> float:
+    """A tenth of the median deviation in small boxes: the smallest deviation `normalise_local` divides by.
 
-    The boxes are disjoint and lie in at most four layers spread over the height, so that a large tomogram need not be
-    read twice. Boxes without any contrast (padding) do not count. Gives 0 where no box has contrast.
+    The boxes are disjoint and lie in at most eight layers spread over the height, so that of a large tomogram only a part
+    is read for this. Boxes without any contrast (padding) do not count. Gives 0 where no box has contrast.
     """
     depth = volume.shape[0]
-    thickness = min(window, depth)
+    thickness = min(_FLOOR_BOX, depth)
     layers = min(_FLOOR_LAYERS, depth // thickness)
     starts = np.linspace(0, depth - thickness, layers).round().astype(int) if layers > 1 else [(depth - thickness) // 2]
-    deviations: list[float] = []
+    kept = []
     for z0 in starts:
         slab = volume[z0 : z0 + thickness] if isinstance(volume, np.ndarray) else volume.slab(z0, z0 + thickness)
-        for y in _box_starts(slab.shape[1], window):
-            for x in _box_starts(slab.shape[2], window):
-                box = slab[:, y : y + window, x : x + window]
-                # A box has contrast if its values differ; rounding alone gives a constant box a tiny deviation.
-                if box.min() != box.max():
-                    deviations.append(float(box.std(dtype=np.float64)))
-    return _FLOOR_FRACTION * float(np.median(deviations)) if deviations else 0.0
+        boxes = _boxes(np.asarray(slab, np.float32))
+        deviations = boxes.std(axis=0, dtype=np.float64)
+        # Padding that has been interpolated or filtered is constant to rounding, not exactly.
+        kept.append(deviations[deviations > _ROUNDING * np.abs(boxes).max(axis=0)])
+    contrasts = np.concatenate(kept)
+    return _FLOOR_FRACTION * float(np.median(contrasts)) if len(contrasts) else 0.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class ModelTomogram:
     @cached_property
     def std_floor(self) -> float:
         """The smallest deviation divided by, the same for every slab."""
-        return local_std_floor(self.resampled, self.window)
+        return local_std_floor(self.resampled)
 
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to z1 as float32 [z, y, x], the same values however the tomogram is cut into slabs."""
@@ -129,9 +131,13 @@ class ModelTomogram:
         return -wanted if self.contrast == "dark" else wanted
 
 
-def _box_starts(length: int, window: int) -> range:
-    """Where whole boxes start along an axis; one box, cut short, where the axis is shorter than a box."""
-    return range(0, max(length - window, 0) + 1, window)
+def _boxes(slab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A slab [z, y, x] as whole boxes side by side in the plane, (voxels of a box, boxes); a rest at the rim is left."""
+    z, y, x = slab.shape
+    height, width = min(_FLOOR_BOX, y), min(_FLOOR_BOX, x)
+    rows, columns = y // height, x // width
+    whole = slab[:, : rows * height, : columns * width].reshape(z, rows, height, columns, width)
+    return whole.transpose(0, 2, 4, 1, 3).reshape(-1, rows * columns)
 
 
 def _local_statistics(

@@ -74,7 +74,9 @@ class TomogramSource:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
         slab = np.array(self._data[z0:z1], dtype=np.float32, order="C")
         # One sum finds any NaN or infinity at a fraction of the memory of isfinite; float64 so that it cannot overflow.
-        if not math.isfinite(float(slab.sum(dtype=np.float64))):
+        with np.errstate(invalid="ignore"):
+            total = float(slab.sum(dtype=np.float64))
+        if not math.isfinite(total):
             raise UserError(
                 f"{self.path} has NaN or infinite voxels: replace them (for example with the mean) "
                 "or reconstruct the tomogram again."
