@@ -32,13 +32,14 @@ _LIBRARIES = ("numpy", "scipy", "torch", "zarr", "mrcfile", "starfile", "gemmi",
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes the name `path` when the block ends well.
 
-    Works for files and for folders; missing parent folders are made. What stood at `path` is replaced. When the block
-    raises, the temporary file or folder is removed and `path` is left as it was.
+    Works for files and for folders; missing parent folders are made. A file replaces a file, and a folder a
+    folder. When the block raises, the temporary file or folder is removed and `path` is left as it was.
 
     Raises
     ------
     UserError
-        When the place cannot be written to: no permission, a full disk, a file where a folder is needed.
+        When the place cannot be written to: no permission, a full disk, a file where a folder is needed, or
+        the other way round.
     """
     final = Path(path)
     # The ending stays last, because writers choose the format by it.
@@ -57,10 +58,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _put(temporary: Path, final: Path) -> None:
-    if not os.path.lexists(final) or not (temporary.is_dir() or final.is_dir()):
+    folder = temporary.is_dir()
+    if os.path.lexists(final) and final.is_dir() != folder:
+        # Never delete a folder because a file was to be called like it.
+        raise UserError(
+            f"{final} is there already and is a {'file' if folder else 'folder'}: choose another name or remove it."
+        )
+    if not folder or not final.exists():
         os.replace(temporary, final)
         return
-    # A folder is not renamed over a file, nor anything over a folder that holds something: the old one steps aside.
+    # A folder that holds something is not renamed over: the old one steps aside first.
     old = final.with_name(f".old-{uuid.uuid4().hex[:8]}-{final.name}")
     os.replace(final, old)
     try:

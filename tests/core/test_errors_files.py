@@ -41,15 +41,24 @@ def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
 
 
-@pytest.mark.parametrize("before", ["file", "folder"])
-@pytest.mark.parametrize("after", ["file", "folder"])
-def test_what_stood_there_is_replaced_whatever_it_was(tmp_path: Path, before: str, after: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_stood_there_is_replaced_by_its_like(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "result"
-    _write(target, before, "old")
+    _write(target, kind, "old")
     with atomic_path(target) as temporary:
-        _write(temporary, after, "new")
+        _write(temporary, kind, "new")
     assert _read(target) == "new"
-    assert target.is_dir() == (after == "folder")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("file", "folder"), ("folder", "file")])
+def test_a_folder_is_never_deleted_for_a_file_nor_a_file_for_a_folder(tmp_path: Path, before: str, after: str) -> None:
+    target = tmp_path / "result"
+    _write(target, before, "precious")
+    sentence = f"result is there already and is a {before}: choose another name or remove it"
+    with pytest.raises(UserError, match=sentence), atomic_path(target) as temporary:
+        _write(temporary, after, "new")
+    assert _read(target) == "precious"
     assert [entry.name for entry in tmp_path.iterdir()] == ["result"]
 
 
