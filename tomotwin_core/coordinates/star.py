@@ -82,7 +82,9 @@ class StarFormat:
     def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> None:
         made = json.dumps(made_by, default=str).replace("'", "\\u0027")  # the value stands between single quotes
         if self.relion and len({round(table.voxel_size_A, 4) for table in tables}) > 1:
-            raise UserError("RELION's coordinates need one voxel size, these tomograms differ: write one file for each.")
+            raise UserError(
+                "RELION's coordinates need one voxel size, these tomograms differ: write one file for each."
+            )
         # RELION wants angles in every particle; 0, 0, 0 is what it writes itself before anything is known of them.
         angles = self.relion or all(table.rotation is not None for table in tables)
         tomograms: dict[str, list[str]] = {}
@@ -139,7 +141,7 @@ STAR_FORMATS = {
 def _blocks(path: Path) -> Mapping[str, Any]:
     try:
         blocks = starfile.read(path, always_dict=True, parse_as_string=list(_NAMES))
-    except (ValueError, KeyError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
+    except (ValueError, TypeError, LookupError):  # all that starfile, pandas and shlex raise on what is no STAR file
         blocks = {}
     if not isinstance(blocks, dict) or not blocks:
         raise UserError(f"{path} is not a STAR file that can be read: give coordinates in STAR format.")
