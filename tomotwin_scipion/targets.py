@@ -6,7 +6,8 @@ is kept as a JSON file beside the picks, so that every step, the summary and a l
 
 import json
 import os
-from typing import Any, Iterable, List, NamedTuple, Tuple
+import struct
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from pwem.objects import AtomStruct, SetOfAtomStructs, SetOfVolumes, Volume
 from tomo.objects import SetOfCoordinates3D
@@ -24,6 +25,13 @@ class Target(NamedTuple):
     group: int
     name: str
     source: str
+
+
+class Measured(NamedTuple):
+    """What the engine found about a target when it made its references."""
+
+    diameter: float  # A
+    threshold: float  # similarity that it proposes; NaN where it could not find one
 
 
 def iter_references(pointers: Iterable[Any]) -> Iterable[Any]:
@@ -90,3 +98,16 @@ def read_targets(path: str) -> List[Target]:
     """Targets as `write_targets` left them."""
     with open(path) as file:
         return [Target(**entry) for entry in json.load(file)]
+
+
+def read_measured(path: str) -> Dict[str, Measured]:
+    """Diameter and proposed threshold by target, out of the header of the engine's references file.
+
+    A safetensors file begins with the length of its header (8 bytes, little endian) and the header as JSON, whose
+    ``__metadata__`` is free text; no library is needed to read that.
+    """
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length).decode())
+    entries = json.loads(header["__metadata__"]["references"])["targets"]
+    return {entry["name"]: Measured(entry["diameter_A"], entry["threshold"]) for entry in entries}

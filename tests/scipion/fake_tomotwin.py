@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -50,19 +51,23 @@ def reference(options: argparse.Namespace) -> None:
         if not os.path.exists(path):
             sys.exit(fail(f"there is no file {path}."))
         names.append(name)
-    Path(options.out).write_text(json.dumps({"names": names, "diameter": options.diameter or DIAMETER_A}))
+    diameter = options.diameter or DIAMETER_A
+    targets = [{"name": name, "diameter_A": diameter, "threshold": AUTOMATIC_THRESHOLD} for name in names]
+    header = json.dumps({"__metadata__": {"references": json.dumps({"targets": targets})}}).encode()
+    Path(options.out).write_bytes(struct.pack("<Q", len(header)) + header)
 
 
 def locate(options: argparse.Namespace) -> None:
-    references = json.loads(Path(options.references).read_text())
+    header = json.loads(Path(options.references).read_bytes()[8:])
+    targets = json.loads(header["__metadata__"]["references"])["targets"]
     for embedding in options.inputs:
         name = Path(embedding).stem
         rows = []
         particles = json.loads(Path(embedding, "fake.json").read_text())["particles"]
         for number, (x, y, z, kind) in enumerate(particles):
-            if kind <= len(references["names"]):
-                label = references["names"][kind - 1]
-                rows.append((name, x, y, z, label, 0.99 - number / 100, references["diameter"]))
+            if kind <= len(targets):
+                target = targets[kind - 1]
+                rows.append((name, x, y, z, target["name"], 0.99 - number / 100, target["diameter_A"]))
         write(Path(options.out, f"{name}_peaks.star"), rows)
 
 

@@ -104,8 +104,8 @@ def test_coordinates_carry_score_matrix_tsid_and_a_box_of_the_diameter(picked: A
 
 def test_summary_and_a_table_say_which_group_is_which_reference(picked: Any) -> None:
     with open(picked._getExtraPath("groups.csv"), newline="") as file:
-        rows = [(row["group_id"], row["target"], row["picks"]) for row in csv.DictReader(file)]
-    assert rows == [("1", "1abc", "2"), ("2", "2_def", "3")]
+        rows = [tuple(row.values())[:5] for row in csv.DictReader(file)]
+    assert rows == [("1", "1abc", "100", "0.500", "2"), ("2", "2_def", "100", "0.500", "3")]
     text = "\n".join(picked._summary())
     assert "*5 picks* in 2 tomograms" in text
     assert "*1*  1abc" in text and "*2*  2_def" in text

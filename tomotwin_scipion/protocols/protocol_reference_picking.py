@@ -23,6 +23,7 @@ from ..targets import (
     iter_references,
     prepare_examples,
     prepare_targets,
+    read_measured,
     read_targets,
     write_targets,
 )
@@ -210,8 +211,6 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             self._removeItems(output, Coordinate3D.TOMO_ID_ATTR, tsId)
             for pick in picks:
                 output.append(new_coordinate(tomogram, pick, groups[pick.label]))
-            if picks:
-                output.setBoxSize(max(output.getBoxSize() or 0, self._getBoxSize(picks)))
             output.write()
             self._store(output)
 
@@ -229,7 +228,7 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             )
         self._writeGroupsTable(picks)
         output = getattr(self, OUTPUT_COORDINATES)
-        output.setBoxSize(self._getBoxSize(picks))
+        output.setBoxSize(self._getBoxSize())
         self._closeOutput(output)
 
     # ------------------------------ info ------------------------------
@@ -280,11 +279,12 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             return ["Output is not ready yet."] + self._failureSummary()
         summary = [
             f"*{output.getSize()} picks* in {len(output.getTSIds())} tomograms, box size {output.getBoxSize()} voxels",
-            "Group id, target, diameter, picks:",
+            "Group id, target, diameter, threshold, picks:",
         ]
         with open(self._getGroupsFile(), newline="") as file:
             for row in csv.DictReader(file):
-                summary.append("  *{group_id}*  {target},  {diameter_A} Å,  {picks} picks".format(**row))
+                line = "  *{group_id}*  {target},  {diameter_A} Å,  {threshold},  {picks} picks"
+                summary.append(line.format(**row))
         return summary + self._failureSummary()
 
     def _methods(self) -> List[str]:
@@ -345,11 +345,11 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
     def _boxSettings(self) -> str:
         return f"{self.diameter.get():g} Å, {self.boxSize.get()} voxels"
 
-    def _getBoxSize(self, picks: List[Pick]) -> int:
+    def _getBoxSize(self) -> int:
         """Edge of the box in voxels of the tomogram: even, and no smaller than the largest target."""
         if self.boxSize.get() > 0:
             return self.boxSize.get()
-        diameter = self.diameter.get() or max(pick.diameter for pick in picks)
+        diameter = max(target.diameter for target in read_measured(self._getReferencesFile()).values())
         return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
 
     def _readAllPicks(self) -> List[Pick]:
@@ -358,14 +358,17 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         return [pick for path in paths if os.path.exists(path) for pick in read_picks(path)]
 
     def _writeGroupsTable(self, picks: List[Pick]) -> None:
-        """Write which group id is which target, its diameter and number of picks, as a CSV file."""
-        diameters = {pick.label: f"{pick.diameter:.0f}" for pick in picks}
+        """Write what each group id stands for as a CSV file."""
+        measured = read_measured(self._getReferencesFile())
         counts = Counter(pick.label for pick in picks)
         with open(self._getGroupsFile(), "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["group_id", "target", "diameter_A", "picks", "source"])
+            writer.writerow(["group_id", "target", "diameter_A", "threshold", "picks", "source"])
             for group, name, source in self._getTargets():
-                writer.writerow([group, name, diameters.get(name, "-"), counts[name], source])
+                diameter, threshold = measured[name]
+                if self.thresholdMode == THRESHOLD_NUMBER:
+                    threshold = self.threshold.get()
+                writer.writerow([group, name, f"{diameter:.0f}", f"{threshold:.3f}", counts[name], source])
 
     def _getOutput(self) -> SetOfCoordinates3D:
         """The output set, made with the first picks and appended to afterwards."""
@@ -376,6 +379,7 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         embeddings = self.inputEmbeddings.get()
         output = self._createSetOfCoordinates3D(embeddings.getTomograms(asPointer=True))
         output.setSamplingRate(embeddings.getSamplingRate())
+        output.setBoxSize(self._getBoxSize())
         output.setStreamState(Set.STREAM_OPEN)
         self._defineOutputs(**{OUTPUT_COORDINATES: output})
         self._defineSourceRelation(self.inputEmbeddings, output)
