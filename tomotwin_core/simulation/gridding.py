@@ -9,6 +9,7 @@ sparse matrix that is the same for all ky.  Its transpose spreads the lines back
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -86,10 +87,16 @@ def tilt_geometry(nz: int, nx: int, tilts_deg: tuple[float, ...], device: str = 
     index = torch.as_tensor(np.stack([np.concatenate(rows), np.concatenate(columns)]))
     value = torch.as_tensor(np.concatenate(values), dtype=torch.float32)
     shape = (kx.size, mz * mx)
-    matrix = torch.sparse_coo_tensor(index, value, shape).coalesce().to_sparse_csr().to(device)
-    spread = torch.sparse_coo_tensor(index.flip(0), value, shape[::-1]).coalesce().to_sparse_csr().to(device)
+    matrix = _csr(index, value, shape, device)
+    spread = _csr(index.flip(0), value, shape[::-1], device)
     deapodise = np.outer(_inverse_transform(nz, mz), _inverse_transform(nx, mx))
     return TiltGeometry(nz, nx, mz, mx, width, tilts_deg, matrix, spread, torch.as_tensor(deapodise, dtype=torch.float32, device=device))
+
+
+def _csr(index: torch.Tensor, value: torch.Tensor, shape: tuple[int, ...], device: str) -> torch.Tensor:
+    with warnings.catch_warnings():  # torch says once per process that its CSR support is young
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_coo_tensor(index, value, shape, check_invariants=False).coalesce().to_sparse_csr().to(device)
 
 
 def _even(size: float) -> int:

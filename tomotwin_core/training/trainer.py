@@ -60,8 +60,9 @@ class Trainer:
     """Holds network, average, optimiser and log; `run` goes on from the last checkpoint in the folder, if there is one."""
 
     def __init__(
-        self, out: Path, library: DensityLibrary, settings: TrainingSettings, stream: StreamSettings, network: NetworkSettings, split: str = "train"
-    ) -> None:
+        self, out: Path, library: DensityLibrary, settings: TrainingSettings, stream: StreamSettings, network: NetworkSettings,
+        split: str = "train", start: EmbeddingNetwork | None = None,
+    ) -> None:  # fmt: skip
         self.out, self.settings, self.stream_settings = out, settings, stream
         self.species = library.ids(split)
         if len(self.species) < 4:
@@ -69,7 +70,10 @@ class Trainer:
         self.library = library
         torch.manual_seed(settings.seed)
         self.device = torch.device(settings.device)
-        self.network = EmbeddingNetwork(network).to(self.device, memory_format=torch.channels_last_3d)
+        self.network = EmbeddingNetwork(network)
+        if start is not None:
+            self.network.load_state_dict(start.state_dict())
+        self.network = self.network.to(self.device, memory_format=torch.channels_last_3d)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.loss = make_loss(settings.loss, settings.temperature)

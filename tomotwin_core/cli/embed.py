@@ -1,0 +1,39 @@
+"""Embed tomograms: every second voxel at 10 A becomes 32 numbers, in DIR/NAME.zarr.
+
+Any voxel size from 1 to 45 A is brought to the model's 10 A on the way.  A tomogram that is already embedded with the same model is left alone, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tomotwin_core.cli.options import add_device, add_voxel_size, use_device
+
+HELP = "turn tomograms into embeddings"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tomograms", nargs="+", type=Path, metavar="TOMOGRAM", help=".mrc, .rec, .map, .mrc.gz or .tif")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the embeddings")
+    parser.add_argument("--model", default="released", metavar="FILE", help="model file, or released (default)")
+    add_voxel_size(parser, "the tomograms")
+    parser.add_argument("--contrast", choices=("dark", "bright"), default="dark", help="of protein in the tomograms (default: dark)")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from tomotwin_core.embedding import embed_to_disk
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.model import load_model
+    from tomotwin_core.tomogram import open_tomogram
+
+    sources = [open_tomogram(path, options.voxel_size) for path in options.tomograms]
+    names = [s.name for s in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two tomograms are called {name}; embed them into different folders")
+    model, device = load_model(options.model), use_device(options)
+    for source in sorted(sources, key=lambda s: s.name):
+        field = embed_to_disk(source, model, options.out / f"{source.name}.zarr", options.contrast, device)
+        print(f"{field.path}: {' x '.join(map(str, field.shape))} embeddings, one every {field.spacing_A:g} A")

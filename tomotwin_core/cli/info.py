@@ -1,0 +1,84 @@
+"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library.  Without a file: versions, device, the released model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = "say what a file is, or what is installed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+
+
+def run(options: argparse.Namespace) -> None:
+    if not options.files:
+        _installed()
+    for file in options.files:
+        print(f"{file}: {describe(file)}")
+
+
+def describe(file: Path) -> str:
+    """One paragraph about a file; UserError if it is missing or of no known kind."""
+    from tomotwin_core.errors import UserError
+
+    if not file.exists():
+        raise UserError(f"{file}: no such file")
+    name = file.name.lower()
+    if file.is_dir():
+        from tomotwin_core.embedding import open_field
+
+        field = open_field(file)
+        grid = " x ".join(map(str, field.shape))
+        return f"embeddings of {field.tomogram} ({field.voxel_size_A:g} A, zyx {field.tomogram_shape}), grid {grid} every {field.spacing_A:g} A, model {field.model_hash}"
+    if name.endswith(".safetensors"):
+        return _safetensors(file)
+    if name.endswith((".star", ".coords", ".txt")):
+        from tomotwin_core.coordinates import read_all_coordinates
+
+        tables = read_all_coordinates(file, voxel_size_A=1.0) if not name.endswith(".star") else read_all_coordinates(file)
+        lines = [f"{t.tomogram}: {len(t)} positions at {t.voxel_size_A:g} A, " + ", ".join(f"{k or 'unnamed'} {len(v)}" for k, v in t.by_label().items()) for t in tables]
+        return "coordinates\n  " + "\n  ".join(lines)
+    if name.endswith(".npz"):
+        from tomotwin_core.structures import load_library
+
+        library = load_library(file)
+        return f"density library of {len(library.entries)} molecules, {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out"
+    from tomotwin_core.tomogram import open_tomogram
+
+    source = open_tomogram(file)
+    source.check()
+    nm = " x ".join(f"{s * source.voxel_size_A / 10:.0f}" for s in source.shape)
+    return f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"
+
+
+def _safetensors(file: Path) -> str:
+    from tomotwin_core.model.checkpoint import load_model, read_safetensors
+    from tomotwin_core.picking import load_references
+
+    _, metadata = read_safetensors(file, "a model or references")
+    if "references" in metadata:
+        references = load_references(file)
+        lines = [f"{t.name}: {len(t.prototypes)} prototypes, {t.diameter_A:.0f} A, threshold {t.threshold:.3f}, from {t.origin}" for t in references.targets]
+        return f"references for model {references.model_hash}\n  " + "\n  ".join(lines)
+    model = load_model(file)
+    return f"model {model.hash}, {model.network.n_parameters} parameters\n{json.dumps(model.card, indent=1)}"
+
+
+def _installed() -> None:
+    import torch
+
+    from tomotwin_core import __version__
+    from tomotwin_core.model import load_model
+    from tomotwin_core.structures import load_library
+
+    library, model = load_library(), load_model()
+    training = model.card.get("training", {})
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"tomotwin {__version__}, torch {torch.__version__}, {device}")
+    print(f"library: {len(library.ids('train'))} molecules to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others")
+    print(f"released model {model.hash}: {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen")
+    for key, value in model.card.get("figures", {}).items():
+        print(f"  {key}: {value}")

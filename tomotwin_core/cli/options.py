@@ -1,0 +1,60 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tomotwin_core.simulation.acquisition import Acquisition
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device and --threads."""
+    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ... (default: auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 takes all (default: 0)")
+
+
+def use_device(options: argparse.Namespace) -> str:
+    """Set the threads and return the device's name."""
+    import torch
+
+    from tomotwin_core.embedding import pick_device
+    from tomotwin_core.errors import UserError
+
+    if options.threads < 0:
+        raise UserError(f"--threads {options.threads}: give 0 for all, or a number of threads")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return str(pick_device(options.device))
+
+
+def add_acquisition(parser: argparse.ArgumentParser) -> None:
+    """How the tilt series is taken."""
+    group = parser.add_argument_group("acquisition (of the tomograms)")
+    group.add_argument("--tilt-min", type=float, default=-60.0, metavar="DEG", help="first tilt angle (default: -60)")
+    group.add_argument("--tilt-max", type=float, default=60.0, metavar="DEG", help="last tilt angle (default: 60)")
+    group.add_argument("--tilt-step", type=float, default=2.0, metavar="DEG", help="degrees between tilts (default: 2)")
+    group.add_argument("--dose", type=float, default=120.0, metavar="E/A2", help="electrons per A^2 of the whole series (default: 120)")
+    group.add_argument("--defocus", type=float, nargs=2, default=(2.5, 5.0), metavar=("LOW", "HIGH"), help="underfocus range in um (default: 2.5 5)")
+    group.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)")
+    group.add_argument("--ctf-corrected", action="store_true", help="phases were flipped before reconstruction")
+
+
+def acquisition_of(options: argparse.Namespace) -> Acquisition:
+    """The options as an Acquisition at the middle of the defocus range; UserError where they make no sense."""
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.simulation.acquisition import Acquisition
+
+    low, high = options.defocus
+    if not 0.1 <= low <= high <= 20:
+        raise UserError(f"--defocus {low:g} {high:g}: give the lower value first, both within 0.1 to 20 um")
+    return Acquisition(
+        tilt_min_deg=options.tilt_min, tilt_max_deg=options.tilt_max, tilt_step_deg=options.tilt_step, dose_e_per_A2=options.dose,
+        defocus_um=(low + high) / 2, voltage_kV=options.voltage, ctf_corrected=options.ctf_corrected,
+    )  # fmt: skip
+
+
+def add_voxel_size(parser: argparse.ArgumentParser, what: str) -> None:
+    """--voxel-size."""
+    parser.add_argument("--voxel-size", type=float, metavar="A", help=f"voxel size of {what} in A, where the header is wrong or empty")

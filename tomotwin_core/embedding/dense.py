@@ -1,0 +1,97 @@
+"""Dense embedding: a tomogram in, an embedding at every second voxel of the model's grid out.
+
+The volume is taken in planes, the planes in tiles; a tile brings 18 voxels more on each side than it has embeddings, so any tiling gives the same answer.  Beyond the
+tomogram's faces the normalised volume is zero, its mean, so that particles at a face are embedded too.  Memory is that of a slab and a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from tomotwin_core.model.network import HALF_WINDOW, STRIDE, EmbeddingNetwork, folded, split_output
+from tomotwin_core.tomogram import Voxels
+
+# Embeddings per side of a tile: small enough for a laptop's memory, large enough that the halo costs little.
+TILE_CPU, TILE_GPU = 48, 80
+Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` takes a GPU where there is one; UserError for a device that is not there."""
+    from tomotwin_core.errors import UserError
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name}: not available here; use --device auto or cpu") from error
+    return device
+
+
+def grid_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Embeddings per axis of a tomogram with `shape` model voxels: one at voxels 0, 2, 4 ..."""
+    return tuple((side + STRIDE - 1) // STRIDE for side in shape)
+
+
+class DenseEmbedder:
+    """The network prepared for dense use on a device."""
+
+    def __init__(self, network: EmbeddingNetwork, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+        self.device = torch.device(device)
+        self.network = folded(network).to(self.device)
+        self.half = self.device.type == "cuda"
+        self.tile = tile or (TILE_GPU if self.half else TILE_CPU)
+
+    def n_tiles(self, shape: tuple[int, ...]) -> int:
+        return int(np.prod([-(-side // self.tile) for side in grid_shape(shape)]))
+
+    def tiles(self, volume: Voxels | np.ndarray) -> Iterator[Tile]:
+        """Yield (where on the embedding grid [z, y, x], embeddings float32 [z, y, x, 32], particleness logits [z, y, x]) tile by tile.
+
+        volume : normalised, protein bright, at the model's voxel size; an array [z, y, x] or planes on demand.
+        """
+        depth, height, width = grid_shape(volume.shape)
+        for z in range(0, depth, self.tile):
+            z1 = min(z + self.tile, depth)
+            planes = _padded_planes(volume, z, z1)
+            for y in range(0, height, self.tile):
+                y1 = min(y + self.tile, height)
+                for x in range(0, width, self.tile):
+                    x1 = min(x + self.tile, width)
+                    piece = planes[:, STRIDE * y : STRIDE * (y1 - 1) + 2 * HALF_WINDOW + 1, STRIDE * x : STRIDE * (x1 - 1) + 2 * HALF_WINDOW + 1]
+                    embeddings, particleness = self.embed(piece)
+                    yield (slice(z, z1), slice(y, y1), slice(x, x1)), embeddings, particleness
+
+    @torch.inference_mode()
+    def embed(self, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One piece [Z, Y, X] without padding -> embeddings [z, y, x, 32] and particleness [z, y, x]; z = (Z - 37) // 2 + 1."""
+        tensor = torch.from_numpy(np.ascontiguousarray(piece))[None, None].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=False):
+            embeddings, particleness = split_output(self.network.dense(tensor), dim=0)
+        return embeddings.permute(1, 2, 3, 0).float().cpu().numpy(), particleness.float().cpu().numpy()
+
+    def whole(self, volume: Voxels | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All tiles put together in memory: for small volumes."""
+        shape = grid_shape(volume.shape)
+        embeddings = np.zeros((*shape, self.network.settings.embedding_size), np.float32)
+        particleness = np.zeros(shape, np.float32)
+        for where, e, p in self.tiles(volume):
+            embeddings[where], particleness[where] = e, p
+        return embeddings, particleness
+
+
+def _padded_planes(volume: Voxels | np.ndarray, z: int, z1: int) -> np.ndarray:
+    """The planes that embeddings z..z1 need, zero beyond the faces; the in-plane margins added too."""
+    low, high = STRIDE * z - HALF_WINDOW, STRIDE * (z1 - 1) + HALF_WINDOW + 1
+    inside = max(low, 0), min(high, volume.shape[0])
+    planes = volume[slice(*inside)] if isinstance(volume, np.ndarray) else volume.slab(*inside)
+    margins = [(inside[0] - low, high - inside[1])]
+    for side in volume.shape[1:]:
+        last = STRIDE * ((side + STRIDE - 1) // STRIDE - 1)
+        margins.append((HALF_WINDOW, last + HALF_WINDOW + 1 - side))
+    return np.pad(planes, margins)

@@ -1,0 +1,151 @@
+"""References from structures or maps: simulate the target, look at it through the network.
+
+All targets are simulated together, in a crowd of other molecules, in several small tomograms taken as the user's were.  The embeddings at the true centres of some of
+these tomograms make the prototypes; in the others the whole picking is run, and the score that gives the best F1 there is the threshold proposed.  No tomogram of the user
+takes part, so nothing is tuned on what is picked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from tomotwin_core.embedding.dense import DenseEmbedder
+from tomotwin_core.errors import UserError
+from tomotwin_core.evaluation import rightness_in_order
+from tomotwin_core.model import STRIDE, WINDOW, Model
+from tomotwin_core.picking.location import LocationSettings, Peaks, peaks_of, suppressed
+from tomotwin_core.picking.references import ReferenceSet, Target, prototypes_of
+from tomotwin_core.progress import progress
+from tomotwin_core.simulation.acquisition import Acquisition
+from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogram, simulate_tomogram
+from tomotwin_core.simulation.sample import Molecules
+from tomotwin_core.structures.density import Density
+from tomotwin_core.structures.library import DensityLibrary, load_library
+from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
+
+# Body voxels of 10 A per kDa (1.21 A^3 per Da, doubled by the blur of the contour).
+_BODY_VOXELS_PER_KDA = 2.4
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """shape of a simulated tomogram in model voxels; how many make prototypes and how many calibrate; prototypes per target;
+    crowd: other molecules beside the targets; defocus range over which the tomograms are spread."""
+
+    shape: tuple[int, int, int] = (60, 144, 144)
+    n_prototype: int = 3
+    n_calibration: int = 2
+    prototypes: int = 3
+    crowd: int = 10
+    occupied: float = 0.2
+    defocus_um: tuple[float, float] = (2.5, 5.0)
+    seed: int = 1
+
+
+def references_from_densities(
+    densities: Mapping[str, Density], model: Model, acquisition: Acquisition, settings: ReferenceSettings | None = None, device: str = "cpu",
+    origins: Mapping[str, str] | None = None,
+) -> ReferenceSet:  # fmt: skip
+    """Targets with prototypes and proposed thresholds from densities by name, as they look under `acquisition`."""
+    settings = settings or ReferenceSettings()
+    for name, density in densities.items():
+        if density.diameter_A > WINDOW * MODEL_VOXEL_SIZE_A:
+            raise UserError(
+                f"{name}: {density.diameter_A:.0f} A across, wider than the network's window of {WINDOW * MODEL_VOXEL_SIZE_A:.0f} A; "
+                "give a smaller part of it as the reference"
+            )
+    embedder = DenseEmbedder(model.network, device)
+    simulated = _simulate(densities, acquisition, settings, device)
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in densities}
+    fields: list[tuple[SimulatedTomogram, np.ndarray]] = []
+    for index, tomogram in enumerate(progress(simulated, desc="embedding references", unit="tomograms")):
+        embeddings, _ = embedder.whole(normalise_local(-tomogram.volume))
+        for name, found in _at_truth(tomogram, embeddings).items():
+            if index < settings.n_prototype:
+                samples[name].append(found)
+        if index >= settings.n_prototype:
+            fields.append((tomogram, embeddings))
+    targets = []
+    for name, density in densities.items():
+        found = np.concatenate(samples[name]) if samples[name] else np.zeros((0, 1))
+        if len(found) < 3:
+            raise UserError(f"{name}: could not be placed in a simulated tomogram; is the density that of one molecule of 20 to 300 A?")
+        origin = (origins or {}).get(name, "")
+        targets.append(Target(name, prototypes_of(found, settings.prototypes, settings.seed), density.diameter_A, origin=origin))
+    references = ReferenceSet(tuple(targets), model.hash, {"acquisition": asdict(acquisition), "reference": asdict(settings)})
+    return _calibrated(references, fields)
+
+
+def _simulate(densities: Mapping[str, Density], acquisition: Acquisition, settings: ReferenceSettings, device: str) -> list[SimulatedTomogram]:
+    library = load_library()
+    rng = np.random.default_rng(settings.seed)
+    crowd = _crowd(library, densities, settings.crowd, rng)
+    molecules = Molecules({**crowd, **densities}, MODEL_VOXEL_SIZE_A)
+    depth, height, width = settings.shape
+    slab = int(0.9 * depth)
+    room = settings.occupied * slab * height * width / len(molecules.densities)
+    copies = {n: int(np.clip(room / (_BODY_VOXELS_PER_KDA * d.mass_kDa), 4, 20)) for n, d in molecules.densities.items()}
+    sample = SampleSettings(settings.shape, MODEL_VOXEL_SIZE_A, slab * MODEL_VOXEL_SIZE_A, copies, occupied=0.4)
+    defoci = np.linspace(*settings.defocus_um, settings.n_prototype)
+    defoci = np.concatenate([defoci, np.linspace(*settings.defocus_um, settings.n_calibration + 2)[1:-1]])
+    made = []
+    for index, defocus in enumerate(progress(defoci, desc="simulating references", unit="tomograms")):
+        taken = replace(acquisition, defocus_um=float(defocus))
+        made.append(simulate_tomogram(molecules, set(densities), sample, taken, rng, f"reference_{index}", device))
+    return made
+
+
+def _crowd(library: DensityLibrary, densities: Mapping[str, Density], count: int, rng: np.random.Generator) -> dict[str, Density]:
+    """Library molecules that cannot be one of the targets: other mass or other size."""
+    ids = [i for i in library.ids("train") if not any(_alike(library, i, d) for d in densities.values())]
+    chosen = rng.choice(ids, min(count, len(ids)), replace=False) if ids else []
+    return {f"crowd:{i}": library.density(str(i)) for i in chosen}
+
+
+def _alike(library: DensityLibrary, id: str, density: Density) -> bool:
+    entry = library.entries[id]
+    return abs(np.log(entry.mass_kDa / density.mass_kDa)) < 0.25 and abs(np.log(entry.diameter_A / density.diameter_A)) < 0.15
+
+
+def _at_truth(tomogram: SimulatedTomogram, embeddings: np.ndarray) -> dict[str, np.ndarray]:
+    """Embeddings at the grid points nearest to the true centres, by species."""
+    grid = np.array(embeddings.shape[:3])
+    index = np.clip(np.round(tomogram.truth.xyz[:, ::-1] / STRIDE).astype(int), 0, grid - 1)
+    return {name: embeddings[tuple(index[tomogram.truth.label == name].T)] for name in np.unique(tomogram.truth.label)}
+
+
+def _calibrated(references: ReferenceSet, fields: list[tuple[SimulatedTomogram, np.ndarray]]) -> ReferenceSet:
+    """Set each target's threshold to the score of the best F1 in the calibration tomograms."""
+    settings = LocationSettings(min_score=-1.0)
+    spacing = STRIDE * MODEL_VOXEL_SIZE_A
+    picked: list[tuple[Peaks, SimulatedTomogram]] = [
+        (suppressed(peaks_of(references.similarity(e), settings), references, spacing, settings), t) for t, e in fields
+    ]
+    targets = []
+    for index, target in enumerate(references.targets):
+        right, scores, true = [], [], 0
+        for peaks, tomogram in picked:
+            own = peaks.target == index
+            truth = tomogram.truth.xyz[tomogram.truth.label == target.name]
+            tolerance = max(target.diameter_A / 4, 20.0) / MODEL_VOXEL_SIZE_A
+            right.append(rightness_in_order(peaks.zyx[own][:, ::-1] * STRIDE, truth, tolerance))
+            scores.append(peaks.score[own])
+            true += len(truth)
+        threshold = _best_f1_score(np.concatenate(right), np.concatenate(scores), true) if right else float("nan")
+        targets.append(replace(target, threshold=threshold))
+    return replace(references, targets=tuple(targets))
+
+
+def _best_f1_score(right: np.ndarray, scores: np.ndarray, n_true: int) -> float:
+    """The threshold of the best F1, half-way to the next lower score, so that it does not sit on one pick."""
+    if not right.any():
+        return float("nan")
+    order = np.argsort(-scores)
+    hits = np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + n_true)
+    best = int(f1.argmax())
+    following = scores[order][min(best + 1, len(order) - 1)]
+    return float((scores[order][best] + following) / 2)

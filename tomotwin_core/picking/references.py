@@ -1,0 +1,108 @@
+"""References: what a target looks like to the network.
+
+A target is a set of prototypes (unit vectors of 32 numbers): one vector would be the average over all orientations, several keep the views apart that the
+missing wedge makes different.  A voxel's similarity to the target is its best cosine over the prototypes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from sklearn.cluster import KMeans
+
+from tomotwin_core.errors import UserError
+from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.model.checkpoint import read_safetensors
+
+_FORMAT = "tomotwin references 1"
+
+
+@dataclass(frozen=True)
+class Target:
+    """prototypes (k, 32) float32, unit length; diameter_A; threshold: the proposed one, NaN where none could be calibrated; origin: what it was made from."""
+
+    name: str
+    prototypes: np.ndarray
+    diameter_A: float
+    threshold: float = float("nan")
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Targets in competition, made with one model."""
+
+    targets: tuple[Target, ...]
+    model_hash: str
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return [t.name for t in self.targets]
+
+    def similarity(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32."""
+        flat = embeddings.reshape(-1, embeddings.shape[-1])
+        out = np.empty((len(flat), len(self.targets)), np.float32)
+        for i, target in enumerate(self.targets):
+            out[:, i] = (flat @ target.prototypes.T).max(1)
+        return out.reshape(*embeddings.shape[:-1], len(self.targets))
+
+    def save(self, path: Path | str) -> None:
+        """One safetensors file: prototypes per target, the rest as JSON in its metadata."""
+        header = {
+            "format": _FORMAT,
+            "model_hash": self.model_hash,
+            "targets": [{"name": t.name, "diameter_A": t.diameter_A, "threshold": t.threshold, "origin": t.origin} for t in self.targets],
+            "made_by": {**provenance(), **self.made_by},
+        }
+        tensors = {f"prototypes.{i}": torch.from_numpy(np.ascontiguousarray(t.prototypes)) for i, t in enumerate(self.targets)}
+        with atomic_path(path) as temporary:
+            save_file(tensors, str(temporary), metadata={"references": json.dumps(header)})
+
+
+def load_references(path: Path | str) -> ReferenceSet:
+    """Read a reference file; UserError if it is not one."""
+    path = Path(path)
+    tensors, metadata = read_safetensors(path, "a references")
+    try:
+        header = json.loads(metadata["references"])
+        if header["format"] != _FORMAT:
+            raise KeyError("format")
+        targets = tuple(
+            Target(t["name"], tensors[f"prototypes.{i}"].numpy(), t["diameter_A"], t["threshold"], t["origin"])
+            for i, t in enumerate(header["targets"])
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a references file; make one with `tomotwin reference`") from error
+    return ReferenceSet(targets, header["model_hash"], header.get("made_by", {}))
+
+
+def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Cluster example embeddings (n, 32) into at most `count` unit prototypes (spherical k-means); at least six examples stand behind each."""
+    count = max(min(count, len(embeddings) // 6), 1)
+    if count == 1:
+        centres = embeddings.mean(0, keepdims=True)
+    else:
+        centres = KMeans(count, n_init=4, random_state=seed).fit(embeddings).cluster_centers_
+    return (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype(np.float32)
+
+
+def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> None:
+    """Embeddings of two models cannot be compared."""
+    if references.model_hash != model_hash:
+        raise UserError(f"{what} was made with another model ({model_hash}) than the references ({references.model_hash}); make both with one model")
+
+
+def unique_names(names: Sequence[str]) -> None:
+    """Targets are told apart by name."""
+    for name in names:
+        if list(names).count(name) > 1:
+            raise UserError(f"two targets are called {name!r}; name them apart as NAME=FILE")
