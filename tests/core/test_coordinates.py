@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates import (
@@ -77,9 +77,10 @@ def test_columns_of_different_lengths_are_refused() -> None:
 
 def test_selecting_keeps_the_columns_together() -> None:
     coords = table()
-    for which in (coords.score > 0.5, np.argsort(-coords.score)[:5], [3, 1], []):
+    choices: list[ArrayLike] = [coords.score > 0.5, np.argsort(-coords.score)[:5], [3, 1], []]
+    for which in choices:
         chosen = coords.select(which)
-        index = np.arange(len(coords))[np.asarray(which, dtype=None if len(which) else int)]
+        index = np.arange(len(coords))[np.asarray(which, dtype=None if np.size(which) else int)]
         np.testing.assert_array_equal(chosen.xyz, coords.xyz[index])
         np.testing.assert_array_equal(chosen.label, coords.label[index])
         np.testing.assert_array_equal(chosen.score, coords.score[index])
@@ -271,7 +272,7 @@ def test_a_bare_table_belongs_to_the_tomogram_and_voxels_that_the_caller_names(t
     path = star(tmp_path / "a.star", "rlnCoordinateX rlnCoordinateY rlnCoordinateZ", "1.5 2 3", "4 5 6")
     coords = read_coordinates(path, "TS_07", 8.0, SHAPE)
     assert (coords.tomogram, coords.voxel_size_A, coords.shape) == ("TS_07", 8.0, SHAPE)
-    np.testing.assert_array_equal(coords.xyz, [[1.5, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(coords.xyz, [[1.5, 2.0, 3.0], [4.0, 5.0, 6.0]])
 
 
 def test_a_file_of_relion_5_needs_the_tomogram_it_is_centred_on(tmp_path: Path) -> None:

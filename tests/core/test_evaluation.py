@@ -263,7 +263,7 @@ def coloured(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("slices", [None, [10, 20, 30]])
 def test_circles_stand_where_the_picks_are_and_in_the_truth_too(tmp_path: Path, slices: list[int] | None) -> None:
     volume = np.random.default_rng(0).normal(0, 1, (40, 80, 80)).astype(np.float32)
-    truth = Coordinates.from_arrays([[20, 60, 20], [60, 20, 20]], 8, "t", volume.shape, ["a", "b"], diameter_A=100)
+    truth = Coordinates.from_arrays([[20, 60, 20], [60, 20, 20]], 8, "t", (40, 80, 80), ["a", "b"], diameter_A=100)
     path = tmp_path / "picks.png"
     picks_picture(volume, truth.select([0]), path, truth, slices, title="a test")
     image = imread(path)

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import warnings
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -57,7 +58,7 @@ def centre_of_mass_xyz(volume: Volume) -> NDArray[np.float64]:
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float16, np.float32])
 @pytest.mark.parametrize("ending", [".mrc", ".rec", ".mrc.gz"])
 def test_what_is_written_is_read_back(tmp_path: Path, dtype: type, ending: str) -> None:
-    volume = np.random.default_rng(0).integers(0, 100, (7, 8, 9)).astype(dtype)
+    volume: NDArray[Any] = np.random.default_rng(0).integers(0, 100, (7, 8, 9)).astype(dtype)
     write_mrc(tmp_path / "TS_01.mrc", volume, 13.48, ["made for a test"])
     path = tmp_path / f"TS_01{ending}"
     content = (tmp_path / "TS_01.mrc").read_bytes()
@@ -317,7 +318,7 @@ def test_many_planted_particles_are_found_in_noise_within_a_third_of_a_voxel(vox
     centres = np.array([[x, y, z] for x in (300, 900) for y in (300, 900) for z in (300, 900)]) + rng.uniform(
         -40, 40, (8, 3)
     )
-    volume = sum(planted((n, n, n), voxel_size_A, tuple(c), sigma) for c in centres)
+    volume: Volume = np.sum([planted((n, n, n), voxel_size_A, tuple(c), sigma) for c in centres], axis=0)
     scaled = resample(volume + rng.normal(0, 0.02, (n, n, n)).astype(np.float32), voxel_size_A, 10.0)
     for centre in centres / 10.0:
         corner = np.round(centre).astype(int) - 10
