@@ -1,6 +1,7 @@
 """Embed tomograms: every second voxel at 10 A becomes 32 numbers, in DIR/NAME.zarr.
 
-Any voxel size from 1 to 45 A is brought to the model's 10 A on the way.  A tomogram that is already embedded with the same model is left alone, so an interrupted run goes on.
+Any voxel size from 1 to 45 A is brought to the model's 10 A on the way. A tomogram that is already embedded with the
+same model is left alone, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the embeddings")
     parser.add_argument("--model", default="released", metavar="FILE", help="model file, or released (default)")
     add_voxel_size(parser, "the tomograms")
-    parser.add_argument("--contrast", choices=("dark", "bright"), default="dark", help="of protein in the tomograms (default: dark)")
+    parser.add_argument(
+        "--contrast", choices=("dark", "bright"), default="dark", help="of protein in the tomograms (default: dark)"
+    )
     add_device(parser)
 
 

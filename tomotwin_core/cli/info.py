@@ -1,4 +1,5 @@
-"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library.  Without a file: versions, device, the released model."""
+"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library. Without a file:
+versions, device, the released model."""
 
 from __future__ import annotations
 
@@ -38,8 +39,14 @@ def describe(file: Path) -> str:
     if name.endswith((".star", ".coords", ".txt")):
         from tomotwin_core.coordinates import read_all_coordinates
 
-        tables = read_all_coordinates(file, voxel_size_A=1.0) if not name.endswith(".star") else read_all_coordinates(file)
-        lines = [f"{t.tomogram}: {len(t)} positions at {t.voxel_size_A:g} A, " + ", ".join(f"{k or 'unnamed'} {len(v)}" for k, v in t.by_label().items()) for t in tables]
+        tables = (
+            read_all_coordinates(file, voxel_size_A=1.0) if not name.endswith(".star") else read_all_coordinates(file)
+        )
+        lines = [
+            f"{t.tomogram}: {len(t)} positions at {t.voxel_size_A:g} A, "
+            + ", ".join(f"{k or 'unnamed'} {len(v)}" for k, v in t.by_label().items())
+            for t in tables
+        ]
         return "coordinates\n  " + "\n  ".join(lines)
     if name.endswith(".npz"):
         from tomotwin_core.structures import load_library
@@ -61,7 +68,10 @@ def _safetensors(file: Path) -> str:
     _, metadata = read_safetensors(file, "a model or references")
     if "references" in metadata:
         references = load_references(file)
-        lines = [f"{t.name}: {len(t.prototypes)} prototypes, {t.diameter_A:.0f} A, threshold {t.threshold:.3f}, from {t.origin}" for t in references.targets]
+        lines = [
+            f"{t.name}: {len(t.prototypes)} prototypes, {t.diameter_A:.0f} A, threshold {t.threshold:.3f}, from {t.origin}"
+            for t in references.targets
+        ]
         return f"references for model {references.model_hash}\n  " + "\n  ".join(lines)
     model = load_model(file)
     return f"model {model.hash}, {model.network.n_parameters} parameters\n{json.dumps(model.card, indent=1)}"
@@ -78,7 +88,11 @@ def _installed() -> None:
     training = model.card.get("training", {})
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"tomotwin {__version__}, torch {torch.__version__}, {device}")
-    print(f"library: {len(library.ids('train'))} molecules to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others")
-    print(f"released model {model.hash}: {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen")
+    print(
+        f"library: {len(library.ids('train'))} molecules to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
+    )
+    print(
+        f"released model {model.hash}: {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen"
+    )
     for key, value in model.card.get("figures", {}).items():
         print(f"  {key}: {value}")

@@ -1,7 +1,8 @@
 """The density library: list what is in it, or build one from a folder of structures and maps.
 
-`build` reads every .cif, .pdb and .mrc (gzipped or not) of a folder and of its sub-folder maps, finds families of look-alikes by correlation at 20 A, and holds some families out
-of training.  A manifest.csv in the folder (id, name, mw_kda, source, licence) is taken over.
+`build` reads every .cif, .pdb and .mrc (gzipped or not) of a folder and of its sub-folder maps, finds families of
+look-alikes by correlation at 20 A, and holds some families out of training. A manifest.csv in the folder (id, name,
+mw_kda, source, licence) is taken over.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("folder", type=Path, metavar="FOLDER")
     build.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     build.add_argument("--voxel-size", type=float, default=5.0, metavar="A", help="of the densities (default: 5)")
-    build.add_argument("--held-out", type=int, default=36, metavar="N", help="molecules to hold out of training, about (default: 36)")
-    build.add_argument("--together", nargs="+", default=[], metavar="A,B,...", help="ids that belong to one family whatever their shape")
+    build.add_argument(
+        "--held-out", type=int, default=36, metavar="N", help="molecules to hold out of training, about (default: 36)"
+    )
+    build.add_argument(
+        "--together",
+        nargs="+",
+        default=[],
+        metavar="A,B,...",
+        help="ids that belong to one family whatever their shape",
+    )
     build.add_argument("--seed", type=int, default=1, help="(default: 1)")
 
 
@@ -43,4 +52,6 @@ def run(options: argparse.Namespace) -> None:
     library = build_library(options.folder, options.voxel_size)
     assign_families(library, options.held_out, options.seed, [group.split(",") for group in options.together])
     library.save(options.out)
-    print(f"{options.out}: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others")
+    print(
+        f"{options.out}: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
+    )

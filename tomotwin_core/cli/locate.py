@@ -1,4 +1,5 @@
-"""Locate targets: all peaks of similarity with their scores, in DIR/TOMOGRAM_peaks.star (voxels of the original tomogram)."""
+"""Locate targets: all peaks of similarity with their scores, in DIR/TOMOGRAM_peaks.star (voxels of the original
+tomogram)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("embeddings", nargs="+", type=Path, metavar="ZARR", help="embedded tomograms")
     parser.add_argument("--references", type=Path, required=True, metavar="FILE", help="from `tomotwin reference`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_peaks.star")
-    parser.add_argument("--min-score", type=float, default=0.2, metavar="S", help="peaks below are not listed (default: 0.2)")
     parser.add_argument(
-        "--separation", type=float, default=0.6, metavar="SHARE", help="least distance of two picks of one target, as a share of its diameter (default: 0.6)"
+        "--min-score", type=float, default=0.2, metavar="S", help="peaks below are not listed (default: 0.2)"
     )
-    parser.add_argument("--no-competition", action="store_true", help="let targets share a place instead of giving it to the best")
+    parser.add_argument(
+        "--separation",
+        type=float,
+        default=0.6,
+        metavar="SHARE",
+        help="least distance of two picks of one target, as a share of its diameter (default: 0.6)",
+    )
+    parser.add_argument(
+        "--no-competition", action="store_true", help="let targets share a place instead of giving it to the best"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -30,7 +39,9 @@ def run(options: argparse.Namespace) -> None:
     if not 0 < options.separation <= 2:
         raise UserError(f"--separation {options.separation:g}: give a share of the diameter within 0 to 2")
     references = load_references(options.references)
-    settings = LocationSettings(min_score=options.min_score, separation=options.separation, competition=not options.no_competition)
+    settings = LocationSettings(
+        min_score=options.min_score, separation=options.separation, competition=not options.no_competition
+    )
     for field in [open_field(p) for p in options.embeddings]:
         peaks = locate(field, references, settings)
         path = options.out / f"{field.tomogram}_peaks.star"

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --threads."""
-    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ... (default: auto)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ... (default: auto)"
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 takes all (default: 0)")
 
 
@@ -35,8 +37,17 @@ def add_acquisition(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tilt-min", type=float, default=-60.0, metavar="DEG", help="first tilt angle (default: -60)")
     group.add_argument("--tilt-max", type=float, default=60.0, metavar="DEG", help="last tilt angle (default: 60)")
     group.add_argument("--tilt-step", type=float, default=2.0, metavar="DEG", help="degrees between tilts (default: 2)")
-    group.add_argument("--dose", type=float, default=120.0, metavar="E/A2", help="electrons per A^2 of the whole series (default: 120)")
-    group.add_argument("--defocus", type=float, nargs=2, default=(2.5, 5.0), metavar=("LOW", "HIGH"), help="underfocus range in um (default: 2.5 5)")
+    group.add_argument(
+        "--dose", type=float, default=120.0, metavar="E/A2", help="electrons per A^2 of the whole series (default: 120)"
+    )
+    group.add_argument(
+        "--defocus",
+        type=float,
+        nargs=2,
+        default=(2.5, 5.0),
+        metavar=("LOW", "HIGH"),
+        help="underfocus range in um (default: 2.5 5)",
+    )
     group.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)")
     group.add_argument("--ctf-corrected", action="store_true", help="phases were flipped before reconstruction")
 
@@ -50,11 +61,18 @@ def acquisition_of(options: argparse.Namespace) -> Acquisition:
     if not 0.1 <= low <= high <= 20:
         raise UserError(f"--defocus {low:g} {high:g}: give the lower value first, both within 0.1 to 20 um")
     return Acquisition(
-        tilt_min_deg=options.tilt_min, tilt_max_deg=options.tilt_max, tilt_step_deg=options.tilt_step, dose_e_per_A2=options.dose,
-        defocus_um=(low + high) / 2, voltage_kV=options.voltage, ctf_corrected=options.ctf_corrected,
-    )  # fmt: skip
+        tilt_min_deg=options.tilt_min,
+        tilt_max_deg=options.tilt_max,
+        tilt_step_deg=options.tilt_step,
+        dose_e_per_A2=options.dose,
+        defocus_um=(low + high) / 2,
+        voltage_kV=options.voltage,
+        ctf_corrected=options.ctf_corrected,
+    )
 
 
 def add_voxel_size(parser: argparse.ArgumentParser, what: str) -> None:
     """--voxel-size."""
-    parser.add_argument("--voxel-size", type=float, metavar="A", help=f"voxel size of {what} in A, where the header is wrong or empty")
+    parser.add_argument(
+        "--voxel-size", type=float, metavar="A", help=f"voxel size of {what} in A, where the header is wrong or empty"
+    )

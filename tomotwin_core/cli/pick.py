@@ -1,6 +1,7 @@
 """Pick: keep the peaks whose score is enough, in DIR/TOMOGRAM_picks.star (or another format).
 
-With --threshold auto each target has its own: the one its reference brings from simulation, else the median of the tomogram's peaks plus four robust deviations.
+With --threshold auto each target has its own: the one its reference brings from simulation, else the median of the
+tomogram's peaks plus four robust deviations.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ ENDINGS = {"star": ".star", "relion4": ".star", "relion5": ".star", "coords": ".
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peaks", nargs="+", type=Path, metavar="PEAKS.star", help="from `tomotwin locate`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_picks.star")
-    parser.add_argument("--threshold", default="auto", metavar="T", help="a similarity within -1 to 1, or auto (default)")
-    parser.add_argument("--references", type=Path, metavar="FILE", help="references file, for the thresholds it proposes")
-    parser.add_argument("--format", choices=tuple(ENDINGS), default="star", help="of the picks (default: star, which RELION 4 reads too)")
+    parser.add_argument(
+        "--threshold", default="auto", metavar="T", help="a similarity within -1 to 1, or auto (default)"
+    )
+    parser.add_argument(
+        "--references", type=Path, metavar="FILE", help="references file, for the thresholds it proposes"
+    )
+    parser.add_argument(
+        "--format",
+        choices=tuple(ENDINGS),
+        default="star",
+        help="of the picks (default: star, which RELION 4 reads too)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -25,13 +35,17 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.picking import load_references, pick
 
     threshold = None if options.threshold == "auto" else _number(options.threshold)
-    calibrated = {t.name: t.threshold for t in load_references(options.references).targets} if options.references else {}
+    calibrated = (
+        {t.name: t.threshold for t in load_references(options.references).targets} if options.references else {}
+    )
     for path in options.peaks:
         peaks = read_coordinates(path)
         picks, used = pick(peaks, threshold, calibrated)
         out = options.out / f"{peaks.tomogram}_picks{ENDINGS[options.format]}"
         write_coordinates(out, picks, options.format, thresholds=used)
-        counts = ", ".join(f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items())
+        counts = ", ".join(
+            f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items()
+        )
         print(f"{out}: {len(picks)} picks ({counts or 'no peaks'})")
 
 

@@ -1,10 +1,11 @@
 """Make references: what targets look like to the network.
 
-A SOURCE is a density map (.mrc, .map; molecule bright), a structure (.cif, .pdb), library:ID, pdb:ID, a folder of maps and structures, or a coordinates file with examples
-(.star, .coords; then --embedding names the embedded tomogram they lie in).  NAME=SOURCE gives the target a name, else it is the file's.
+A SOURCE is a density map (.mrc, .map; molecule bright), a structure (.cif, .pdb), library:ID, pdb:ID, a folder of
+maps and structures, or a coordinates file with examples (.star, .coords; then --embedding names the embedded tomogram
+they lie in). NAME=SOURCE gives the target a name, else it is the file's.
 
-Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus); the score threshold proposed is the one that picks best in
-simulated tomograms.
+Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus); the
+score threshold proposed is the one that picks best in simulated tomograms.
 """
 
 from __future__ import annotations
@@ -19,13 +20,34 @@ HELP = "make references from maps, structures or example positions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="map, structure, library:ID, pdb:ID, folder, or coordinates; NAME=SOURCE to name it")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="references file to write (.safetensors)")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="map, structure, library:ID, pdb:ID, folder, or coordinates; NAME=SOURCE to name it",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="references file to write (.safetensors)"
+    )
     parser.add_argument("--model", default="released", metavar="FILE", help="model file, or released (default)")
-    parser.add_argument("--embedding", type=Path, action="append", default=[], metavar="ZARR", help="embedded tomogram of the example positions; again for more")
-    parser.add_argument("--diameter", type=float, metavar="A", help="of the targets, where it is not to be measured (needed for bare positions)")
+    parser.add_argument(
+        "--embedding",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="ZARR",
+        help="embedded tomogram of the example positions; again for more",
+    )
+    parser.add_argument(
+        "--diameter",
+        type=float,
+        metavar="A",
+        help="of the targets, where it is not to be measured (needed for bare positions)",
+    )
     add_voxel_size(parser, "maps")
-    parser.add_argument("--contrast", choices=("dark", "bright"), default="bright", help="of the molecule in maps (default: bright)")
+    parser.add_argument(
+        "--contrast", choices=("dark", "bright"), default="bright", help="of the molecule in maps (default: bright)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     add_acquisition(parser)
     add_device(parser)
@@ -39,13 +61,23 @@ def run(options: argparse.Namespace) -> None:
     if options.diameter is not None and not 10 <= options.diameter <= 2000:
         raise UserError(f"--diameter {options.diameter:g}: give it in A, within 10 to 2000")
     references = collect_references(
-        _named(options.sources), options.embedding, options.model, acquisition_of(options),
-        ReferenceSettings(defocus_um=tuple(options.defocus), seed=options.seed), use_device(options),
-        diameter_A=options.diameter, voxel_size_A=options.voxel_size, dark_maps=options.contrast == "dark",
-    )  # fmt: skip
+        _named(options.sources),
+        options.embedding,
+        options.model,
+        acquisition_of(options),
+        ReferenceSettings(defocus_um=tuple(options.defocus), seed=options.seed),
+        use_device(options),
+        diameter_A=options.diameter,
+        voxel_size_A=options.voxel_size,
+        dark_maps=options.contrast == "dark",
+    )
     references.save(options.out)
     for target in references.targets:
-        proposed = f"threshold {target.threshold:.3f}" if target.threshold == target.threshold else "threshold from each tomogram's own scores"
+        proposed = (
+            f"threshold {target.threshold:.3f}"
+            if target.threshold == target.threshold
+            else "threshold from each tomogram's own scores"
+        )
         print(f"{target.name}: {len(target.prototypes)} prototypes, {target.diameter_A:.0f} A, {proposed}")
     print(options.out)
 

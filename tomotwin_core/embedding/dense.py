@@ -1,7 +1,8 @@
 """Dense embedding: a tomogram in, an embedding at every second voxel of the model's grid out.
 
-The volume is taken in planes, the planes in tiles; a tile brings 18 voxels more on each side than it has embeddings, so any tiling gives the same answer.  Beyond the
-tomogram's faces the normalised volume is zero, its mean, so that particles at a face are embedded too.  Memory is that of a slab and a tile.
+The volume is taken in planes, the planes in tiles; a tile brings 18 voxels more on each side than it has embeddings,
+so any tiling gives the same answer. Beyond the tomogram's faces the normalised volume is zero, its mean, so that
+particles at a face are embedded too. Memory is that of a slab and a tile.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class DenseEmbedder:
         return int(np.prod([-(-side // self.tile) for side in grid_shape(shape)]))
 
     def tiles(self, volume: Voxels | np.ndarray) -> Iterator[Tile]:
-        """Yield (where on the embedding grid [z, y, x], embeddings float32 [z, y, x, 32], particleness logits [z, y, x]) tile by tile.
+        """Yield (where on the embedding grid [z, y, x], embeddings float32 [z, y, x, 32], particleness logits [z, y,
+        x]) tile by tile.
 
         volume : normalised, protein bright, at the model's voxel size; an array [z, y, x] or planes on demand.
         """
@@ -63,13 +65,18 @@ class DenseEmbedder:
                 y1 = min(y + self.tile, height)
                 for x in range(0, width, self.tile):
                     x1 = min(x + self.tile, width)
-                    piece = planes[:, STRIDE * y : STRIDE * (y1 - 1) + 2 * HALF_WINDOW + 1, STRIDE * x : STRIDE * (x1 - 1) + 2 * HALF_WINDOW + 1]
+                    piece = planes[
+                        :,
+                        STRIDE * y : STRIDE * (y1 - 1) + 2 * HALF_WINDOW + 1,
+                        STRIDE * x : STRIDE * (x1 - 1) + 2 * HALF_WINDOW + 1,
+                    ]
                     embeddings, particleness = self.embed(piece)
                     yield (slice(z, z1), slice(y, y1), slice(x, x1)), embeddings, particleness
 
     @torch.inference_mode()
     def embed(self, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One piece [Z, Y, X] without padding -> embeddings [z, y, x, 32] and particleness [z, y, x]; z = (Z - 37) // 2 + 1."""
+        """One piece [Z, Y, X] without padding -> embeddings [z, y, x, 32] and particleness [z, y, x]; z = (Z - 37) //
+        2 + 1."""
         tensor = torch.from_numpy(np.ascontiguousarray(piece))[None, None].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=False):
             embeddings, particleness = split_output(self.network.dense(tensor), dim=0)

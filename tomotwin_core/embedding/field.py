@@ -33,7 +33,7 @@ _CHUNK = (16, 48, 48)
 
 @dataclass(frozen=True)
 class EmbeddingField:
-    """An opened field.  `attributes` are as written; arrays are read when asked for."""
+    """An opened field. `attributes` are as written; arrays are read when asked for."""
 
     path: Path
     attributes: dict[str, Any]
@@ -84,7 +84,8 @@ class EmbeddingField:
             yield z0, z1, max(z0 - halo, 0), min(z1 + halo, self.shape[0])
 
     def at(self, xyz_vox: np.ndarray) -> np.ndarray:
-        """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points, averaged over the eight around."""
+        """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points,
+        averaged over the eight around."""
         grid = np.asarray(xyz_vox)[:, ::-1] * self.voxel_size_A / self.spacing_A
         index = np.clip(np.round(grid).astype(int), 0, np.array(self.shape) - 1)
         found = np.stack([np.asarray(self.group["embeddings"][i, j, k]) for i, j, k in index])  # type: ignore[index]
@@ -92,14 +93,27 @@ class EmbeddingField:
 
 
 def embed_to_disk(
-    source: TomogramSource, model: Model, out: Path, contrast: Literal["dark", "bright"] = "dark", device: str = "cpu", tile: int | None = None
+    source: TomogramSource,
+    model: Model,
+    out: Path,
+    contrast: Literal["dark", "bright"] = "dark",
+    device: str = "cpu",
+    tile: int | None = None,
 ) -> EmbeddingField:
-    """Embed a tomogram into `out` (a folder NAME.zarr).  What is already there, complete and made of the same tomogram by the same model, is kept."""
-    wanted = {
-        "format": _FORMAT, "tomogram": source.name, "source": str(source.path), "voxel_size_A": source.voxel_size_A, "shape": list(source.shape),
-        "contrast": contrast, "model_hash": model.hash, "stride": STRIDE, "model_voxel_size_A": MODEL_VOXEL_SIZE_A,
+    """Embed a tomogram into `out` (a folder NAME.zarr). What is already there, complete and made of the same tomogram
+    by the same model, is kept."""
+    wanted: dict[str, Any] = {
+        "format": _FORMAT,
+        "tomogram": source.name,
+        "source": str(source.path),
+        "voxel_size_A": source.voxel_size_A,
+        "shape": list(source.shape),
+        "contrast": contrast,
+        "model_hash": model.hash,
+        "stride": STRIDE,
+        "model_voxel_size_A": MODEL_VOXEL_SIZE_A,
         "source_modified": source.path.stat().st_mtime,
-    }  # fmt: skip
+    }
     if out.exists():
         old = open_field(out)
         if all(old.attributes.get(k) == v for k, v in wanted.items()):
@@ -113,9 +127,15 @@ def embed_to_disk(
     with atomic_path(out) as temporary:
         group = zarr.open_group(str(temporary), mode="w")
         group.attrs.update({**wanted, **provenance()})
-        embeddings = group.create_array("embeddings", shape=(*shape, size), chunks=(*_chunk(shape), size), dtype="float16", compressors=None)
-        particleness = group.create_array("particleness", shape=shape, chunks=_chunk(shape), dtype="float16", compressors=None)
-        for where, e, p in progress(embedder.tiles(volume), total=embedder.n_tiles(volume.shape), desc=f"embedding {source.name}", unit="tiles"):
+        embeddings = group.create_array(
+            "embeddings", shape=(*shape, size), chunks=(*_chunk(shape), size), dtype="float16", compressors=None
+        )
+        particleness = group.create_array(
+            "particleness", shape=shape, chunks=_chunk(shape), dtype="float16", compressors=None
+        )
+        for where, e, p in progress(
+            embedder.tiles(volume), total=embedder.n_tiles(volume.shape), desc=f"embedding {source.name}", unit="tiles"
+        ):
             embeddings[where] = e.astype(np.float16)
             particleness[where] = p.astype(np.float16)
     return open_field(out)

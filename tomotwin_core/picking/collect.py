@@ -22,15 +22,25 @@ _MAPS = (".mrc", ".map")
 
 
 def collect_references(
-    sources: Sequence[tuple[str, str]], embeddings: Sequence[Path], model_file: str, acquisition: Acquisition, settings: ReferenceSettings, device: str,
-    diameter_A: float | None = None, voxel_size_A: float | None = None, dark_maps: bool = False,
-) -> ReferenceSet:  # fmt: skip
-    """References from (name, source) pairs: maps and structures are simulated together, positions looked up in their embedded tomograms."""
+    sources: Sequence[tuple[str, str]],
+    embeddings: Sequence[Path],
+    model_file: str,
+    acquisition: Acquisition,
+    settings: ReferenceSettings,
+    device: str,
+    diameter_A: float | None = None,
+    voxel_size_A: float | None = None,
+    dark_maps: bool = False,
+) -> ReferenceSet:
+    """References from (name, source) pairs: maps and structures are simulated together, positions looked up in their
+    embedded tomograms."""
     positions = [(n, s) for n, s in sources if s.lower().endswith(_POSITIONS)]
     molecules = [(n, s) for n, s in sources if not s.lower().endswith(_POSITIONS)]
     unique_names([n for n, _ in molecules])
     if positions and not embeddings:
-        raise UserError(f"{positions[0][1]}: example positions need the embedded tomogram they lie in; give --embedding FILE.zarr")
+        raise UserError(
+            f"{positions[0][1]}: example positions need the embedded tomogram they lie in; give --embedding FILE.zarr"
+        )
     fields = {f.tomogram: f for f in map(open_field, embeddings)}
     targets: list[Target] = []
     for name, source in positions:
@@ -51,9 +61,15 @@ def collect_references(
 
 def files_of_folder(folder: Path) -> list[Path]:
     """The maps and structures of a folder, sorted; UserError if there is none."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and (is_structure_file(p) or p.name.lower().removesuffix(".gz").endswith(_MAPS)))
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_file() and (is_structure_file(p) or p.name.lower().removesuffix(".gz").endswith(_MAPS))
+    )
     if not files:
-        raise UserError(f"{folder}: holds no map (.mrc, .map) and no structure (.cif, .pdb); give a folder with references")
+        raise UserError(
+            f"{folder}: holds no map (.mrc, .map) and no structure (.cif, .pdb); give a folder with references"
+        )
     return files
 
 
@@ -62,17 +78,23 @@ def name_of(source: str) -> str:
     return Path(source.removeprefix("library:").removeprefix("pdb:")).name.split(".")[0]
 
 
-def _from_positions(name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None) -> list[Target]:
+def _from_positions(
+    name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None
+) -> list[Target]:
     only = next(iter(fields.values())) if len(fields) == 1 else None
     tables = read_all_coordinates(
-        source, tomogram=only.tomogram if only else None, voxel_size_A=only.voxel_size_A if only else None,
+        source,
+        tomogram=only.tomogram if only else None,
+        voxel_size_A=only.voxel_size_A if only else None,
         shape=only.tomogram_shape if only else None,
-    )  # fmt: skip
+    )
     examples = []
     for table in tables:
         field = only if only and len(tables) == 1 else fields.get(table.tomogram)
         if field is None:
-            raise UserError(f"{source}: has positions in {table.tomogram}, which is none of the embedded tomograms given ({', '.join(fields)})")
+            raise UserError(
+                f"{source}: has positions in {table.tomogram}, which is none of the embedded tomograms given ({', '.join(fields)})"
+            )
         examples.append((field, table))
     return list(references_from_positions(examples, name=name, diameter_A=diameter_A).targets)
 

@@ -16,22 +16,30 @@ _OUTLIER = 2.5
 
 
 def references_from_positions(
-    examples: Sequence[tuple[EmbeddingField, Coordinates]], name: str | None = None, diameter_A: float | None = None, prototypes: int = 3
+    examples: Sequence[tuple[EmbeddingField, Coordinates]],
+    name: str | None = None,
+    diameter_A: float | None = None,
+    prototypes: int = 3,
 ) -> ReferenceSet:
     """One target per label (or one target `name` of all positions) from positions in embedded tomograms.
 
-    The embedding nearest to each position counts; with six or more examples those that do not agree with the rest are dropped.
+    The embedding nearest to each position counts; with six or more examples those that do not agree with the rest are
+    dropped.
     """
     model_hash = examples[0][0].model_hash
     found: dict[str, list[np.ndarray]] = {}
     diameters: dict[str, list[float]] = {}
     for field, table in examples:
         if field.model_hash != model_hash:
-            raise UserError(f"{field.path} was made with another model than {examples[0][0].path}; embed both with one model")
+            raise UserError(
+                f"{field.path} was made with another model than {examples[0][0].path}; embed both with one model"
+            )
         table = table.to_voxel_size(field.voxel_size_A)
         outside = ((table.xyz < -0.5) | (table.xyz > np.array(field.tomogram_shape[::-1]) - 0.5)).any(1)
         if outside.any():
-            raise UserError(f"{int(outside.sum())} of {len(table)} example positions lie outside {field.tomogram}; are they in its voxels?")
+            raise UserError(
+                f"{int(outside.sum())} of {len(table)} example positions lie outside {field.tomogram}; are they in its voxels?"
+            )
         for label, part in table.by_label().items():
             key = name or label or "target"
             found.setdefault(key, []).append(field.at(part.xyz))
@@ -42,7 +50,9 @@ def references_from_positions(
         size = diameter_A or (float(np.median(diameters[key])) if diameters[key] else None)
         if size is None:
             raise UserError(f"{key}: the positions have no diameter; give it with --diameter")
-        targets.append(Target(key, prototypes_of(embeddings, prototypes), size, origin=f"{sum(map(len, lists))} positions"))
+        targets.append(
+            Target(key, prototypes_of(embeddings, prototypes), size, origin=f"{sum(map(len, lists))} positions")
+        )
     if not targets:
         raise UserError("the coordinates hold no position; give at least one")
     return ReferenceSet(tuple(targets), model_hash)

@@ -1,8 +1,9 @@
 """References from structures or maps: simulate the target, look at it through the network.
 
-All targets are simulated together, in a crowd of other molecules, in several small tomograms taken as the user's were.  The embeddings at the true centres of some of
-these tomograms make the prototypes; in the others the whole picking is run, and the score that gives the best F1 there is the threshold proposed.  No tomogram of the user
-takes part, so nothing is tuned on what is picked.
+All targets are simulated together, in a crowd of other molecules, in several small tomograms taken as the user's
+were. The embeddings at the true centres of some of these tomograms make the prototypes; in the others the whole
+picking is run, and the score that gives the best F1 there is the threshold proposed. No tomogram of the user takes
+part, so nothing is tuned on what is picked.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _BODY_VOXELS_PER_KDA = 2.4
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """shape of a simulated tomogram in model voxels; how many make prototypes and how many calibrate; prototypes per target;
-    crowd: other molecules beside the targets; defocus range over which the tomograms are spread."""
+    """shape of a simulated tomogram in model voxels; how many make prototypes and how many calibrate; prototypes per
+    target; crowd: other molecules beside the targets; defocus range over which the tomograms are spread."""
 
     shape: tuple[int, int, int] = (60, 144, 144)
     n_prototype: int = 3
@@ -46,9 +47,13 @@ class ReferenceSettings:
 
 
 def references_from_densities(
-    densities: Mapping[str, Density], model: Model, acquisition: Acquisition, settings: ReferenceSettings | None = None, device: str = "cpu",
+    densities: Mapping[str, Density],
+    model: Model,
+    acquisition: Acquisition,
+    settings: ReferenceSettings | None = None,
+    device: str = "cpu",
     origins: Mapping[str, str] | None = None,
-) -> ReferenceSet:  # fmt: skip
+) -> ReferenceSet:
     """Targets with prototypes and proposed thresholds from densities by name, as they look under `acquisition`."""
     settings = settings or ReferenceSettings()
     for name, density in densities.items():
@@ -72,14 +77,22 @@ def references_from_densities(
     for name, density in densities.items():
         found = np.concatenate(samples[name]) if samples[name] else np.zeros((0, 1))
         if len(found) < 3:
-            raise UserError(f"{name}: could not be placed in a simulated tomogram; is the density that of one molecule of 20 to 300 A?")
+            raise UserError(
+                f"{name}: could not be placed in a simulated tomogram; is the density that of one molecule of 20 to 300 A?"
+            )
         origin = (origins or {}).get(name, "")
-        targets.append(Target(name, prototypes_of(found, settings.prototypes, settings.seed), density.diameter_A, origin=origin))
-    references = ReferenceSet(tuple(targets), model.hash, {"acquisition": asdict(acquisition), "reference": asdict(settings)})
+        targets.append(
+            Target(name, prototypes_of(found, settings.prototypes, settings.seed), density.diameter_A, origin=origin)
+        )
+    references = ReferenceSet(
+        tuple(targets), model.hash, {"acquisition": asdict(acquisition), "reference": asdict(settings)}
+    )
     return _calibrated(references, fields)
 
 
-def _simulate(densities: Mapping[str, Density], acquisition: Acquisition, settings: ReferenceSettings, device: str) -> list[SimulatedTomogram]:
+def _simulate(
+    densities: Mapping[str, Density], acquisition: Acquisition, settings: ReferenceSettings, device: str
+) -> list[SimulatedTomogram]:
     library = load_library()
     rng = np.random.default_rng(settings.seed)
     crowd = _crowd(library, densities, settings.crowd, rng)
@@ -87,7 +100,9 @@ def _simulate(densities: Mapping[str, Density], acquisition: Acquisition, settin
     depth, height, width = settings.shape
     slab = int(0.9 * depth)
     room = settings.occupied * slab * height * width / len(molecules.densities)
-    copies = {n: int(np.clip(room / (_BODY_VOXELS_PER_KDA * d.mass_kDa), 4, 20)) for n, d in molecules.densities.items()}
+    copies = {
+        n: int(np.clip(room / (_BODY_VOXELS_PER_KDA * d.mass_kDa), 4, 20)) for n, d in molecules.densities.items()
+    }
     sample = SampleSettings(settings.shape, MODEL_VOXEL_SIZE_A, slab * MODEL_VOXEL_SIZE_A, copies, occupied=0.4)
     defoci = np.linspace(*settings.defocus_um, settings.n_prototype)
     defoci = np.concatenate([defoci, np.linspace(*settings.defocus_um, settings.n_calibration + 2)[1:-1]])
@@ -98,16 +113,21 @@ def _simulate(densities: Mapping[str, Density], acquisition: Acquisition, settin
     return made
 
 
-def _crowd(library: DensityLibrary, densities: Mapping[str, Density], count: int, rng: np.random.Generator) -> dict[str, Density]:
+def _crowd(
+    library: DensityLibrary, densities: Mapping[str, Density], count: int, rng: np.random.Generator
+) -> dict[str, Density]:
     """Library molecules that cannot be one of the targets: other mass or other size."""
     ids = [i for i in library.ids("train") if not any(_alike(library, i, d) for d in densities.values())]
-    chosen = rng.choice(ids, min(count, len(ids)), replace=False) if ids else []
+    chosen = rng.permutation(ids)[:count]
     return {f"crowd:{i}": library.density(str(i)) for i in chosen}
 
 
 def _alike(library: DensityLibrary, id: str, density: Density) -> bool:
     entry = library.entries[id]
-    return abs(np.log(entry.mass_kDa / density.mass_kDa)) < 0.25 and abs(np.log(entry.diameter_A / density.diameter_A)) < 0.15
+    return (
+        abs(np.log(entry.mass_kDa / density.mass_kDa)) < 0.25
+        and abs(np.log(entry.diameter_A / density.diameter_A)) < 0.15
+    )
 
 
 def _at_truth(tomogram: SimulatedTomogram, embeddings: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """Peaks of similarity: where the targets are.
 
-Every voxel belongs to the target that it matches best (competition).  A peak is a local maximum of its target's similarity, refined to a fraction of a voxel by a
-parabola per axis; of two peaks of one target closer than its separation, and of two of different targets whose middles coincide, the better stays.  Work goes plane by
-plane: slabs with a halo, each peak found in the slab that owns its plane.
+Every voxel belongs to the target that it matches best (competition). A peak is a local maximum of its target's
+similarity, refined to a fraction of a voxel by a parabola per axis; of two peaks of one target closer than its
+separation, and of two of different targets whose middles coincide, the better stays. Work goes plane by plane: slabs
+with a halo, each peak found in the slab that owns its plane.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from tomotwin_core.progress import progress
 
 @dataclass(frozen=True)
 class LocationSettings:
-    """min_score: peaks below are not listed.  separation: least distance of two picks of one target, as a share of its diameter.
-    competition: a peak counts only where its target is the best of all; across: the same share for picks of different targets."""
+    """min_score: peaks below are not listed. separation: least distance of two picks of one target, as a share of its
+    diameter. competition: a peak counts only where its target is the best of all; across: the same share for picks
+    of different targets."""
 
     min_score: float = 0.3
     separation: float = 0.6
@@ -86,7 +88,11 @@ def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, setting
             if not len(later):
                 continue
             distance = np.linalg.norm(zyx[later] - zyx[i], axis=1)
-            limit = np.where(target[later] == target[i], settings.separation * diameter[i], settings.across * np.minimum(diameter[later], diameter[i]))
+            limit = np.where(
+                target[later] == target[i],
+                settings.separation * diameter[i],
+                settings.across * np.minimum(diameter[later], diameter[i]),
+            )
             kept[later[distance < limit]] = False
     return Peaks(zyx[kept], score[kept], target[kept])
 
@@ -96,13 +102,19 @@ def coordinates_of(peaks: Peaks, references: ReferenceSet, field: EmbeddingField
     xyz = peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A
     inside = np.clip(xyz, 0, np.array(field.tomogram_shape[::-1]) - 1)
     return Coordinates.from_arrays(
-        inside, field.voxel_size_A, shape=field.tomogram_shape, tomogram=field.tomogram, label=[references.names[t] for t in peaks.target],
-        score=peaks.score, diameter_A=[references.targets[t].diameter_A for t in peaks.target],
-    )  # fmt: skip
+        inside,
+        field.voxel_size_A,
+        shape=field.tomogram_shape,
+        tomogram=field.tomogram,
+        label=[references.names[t] for t in peaks.target],
+        score=peaks.score,
+        diameter_A=[references.targets[t].diameter_A for t in peaks.target],
+    )
 
 
 def _parabola(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Sub-voxel offset of each maximum: the vertex of the parabola through it and its two neighbours, per axis, within half a step."""
+    """Sub-voxel offset of each maximum: the vertex of the parabola through it and its two neighbours, per axis,
+    within half a step."""
     offset = np.zeros(where.shape)
     here = values[tuple(where.T)]
     for axis in range(3):

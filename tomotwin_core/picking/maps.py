@@ -1,4 +1,5 @@
-"""Similarity maps as MRC, one per target, on the embedding grid (20 A per voxel; voxel i lies at i * 20 A from the tomogram's first voxel)."""
+"""Similarity maps as MRC, one per target, on the embedding grid (20 A per voxel; voxel i lies at i * 20 A from the
+tomogram's first voxel)."""
 
 from __future__ import annotations
 

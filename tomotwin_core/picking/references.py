@@ -1,7 +1,8 @@
 """References: what a target looks like to the network.
 
-A target is a set of prototypes (unit vectors of 32 numbers): one vector would be the average over all orientations, several keep the views apart that the
-missing wedge makes different.  A voxel's similarity to the target is its best cosine over the prototypes.
+A target is a set of prototypes (unit vectors of 32 numbers): one vector would be the average over all orientations,
+several keep the views apart that the missing wedge makes different. A voxel's similarity to the target is its best
+cosine over the prototypes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _FORMAT = "tomotwin references 1"
 
 @dataclass(frozen=True)
 class Target:
-    """prototypes (k, 32) float32, unit length; diameter_A; threshold: the proposed one, NaN where none could be calibrated; origin: what it was made from."""
+    """prototypes (k, 32) float32, unit length; diameter_A; threshold: the proposed one, NaN where none could be
+    calibrated; origin: what it was made from."""
 
     name: str
     prototypes: np.ndarray
@@ -60,10 +62,15 @@ class ReferenceSet:
         header = {
             "format": _FORMAT,
             "model_hash": self.model_hash,
-            "targets": [{"name": t.name, "diameter_A": t.diameter_A, "threshold": t.threshold, "origin": t.origin} for t in self.targets],
+            "targets": [
+                {"name": t.name, "diameter_A": t.diameter_A, "threshold": t.threshold, "origin": t.origin}
+                for t in self.targets
+            ],
             "made_by": {**provenance(), **self.made_by},
         }
-        tensors = {f"prototypes.{i}": torch.from_numpy(np.ascontiguousarray(t.prototypes)) for i, t in enumerate(self.targets)}
+        tensors = {
+            f"prototypes.{i}": torch.from_numpy(np.ascontiguousarray(t.prototypes)) for i, t in enumerate(self.targets)
+        }
         with atomic_path(path) as temporary:
             save_file(tensors, str(temporary), metadata={"references": json.dumps(header)})
 
@@ -86,7 +93,8 @@ def load_references(path: Path | str) -> ReferenceSet:
 
 
 def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Cluster example embeddings (n, 32) into at most `count` unit prototypes (spherical k-means); at least six examples stand behind each."""
+    """Cluster example embeddings (n, 32) into at most `count` unit prototypes (spherical k-means); at least six
+    examples stand behind each."""
     count = max(min(count, len(embeddings) // 6), 1)
     if count == 1:
         centres = embeddings.mean(0, keepdims=True)
@@ -98,7 +106,9 @@ def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarr
 def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> None:
     """Embeddings of two models cannot be compared."""
     if references.model_hash != model_hash:
-        raise UserError(f"{what} was made with another model ({model_hash}) than the references ({references.model_hash}); make both with one model")
+        raise UserError(
+            f"{what} was made with another model ({model_hash}) than the references ({references.model_hash}); make both with one model"
+        )
 
 
 def unique_names(names: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """From peaks to picks: which score is enough.
 
-A target made from a structure brings the threshold that was best in its simulated tomograms.  One made from positions has none; then the threshold comes from the null
-distribution, the scores of all peaks of the tomogram, most of which are not the target: their median plus four robust deviations.
+A target made from a structure brings the threshold that was best in its simulated tomograms. One made from positions
+has none; then the threshold comes from the null distribution, the scores of all peaks of the tomogram, most of which
+are not the target: their median plus four robust deviations.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ _DEVIATIONS = 4.0
 _FEWEST_PEAKS = 20
 
 
-def pick(peaks: Coordinates, threshold: float | None = None, calibrated: dict[str, float] | None = None) -> tuple[Coordinates, dict[str, float]]:
+def pick(
+    peaks: Coordinates, threshold: float | None = None, calibrated: dict[str, float] | None = None
+) -> tuple[Coordinates, dict[str, float]]:
     """Keep the peaks at or above the threshold.
 
-    threshold : one value for all targets, or None for each target's own: the one in `calibrated`, else the null distribution's.
-    Returns the picks and the threshold used for each label.
+    threshold : one value for all targets, or None for each target's own: the one in `calibrated`, else the null
+    distribution's. Returns the picks and the threshold used for each label.
     """
     if threshold is not None and not -1.0 <= threshold <= 1.0:
         raise UserError(f"threshold {threshold}: similarities lie within -1 to 1")
@@ -38,7 +41,8 @@ def pick(peaks: Coordinates, threshold: float | None = None, calibrated: dict[st
 
 
 def null_threshold(scores: np.ndarray) -> float:
-    """Median plus four robust standard deviations of the peaks' scores; with too few peaks for that, half-way from their median to the best."""
+    """Median plus four robust standard deviations of the peaks' scores; with too few peaks for that, half-way from
+    their median to the best."""
     if len(scores) == 0:
         return 1.0
     middle = float(np.median(scores))

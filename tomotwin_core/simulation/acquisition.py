@@ -1,4 +1,5 @@
-"""How a tilt series is taken and reconstructed: every quantity with its unit, and a random draw of all of them for training."""
+"""How a tilt series is taken and reconstructed: every quantity with its unit, and a random draw of all of them for
+training."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tomotwin_core.errors import UserError
 
 @dataclass(frozen=True)
 class Acquisition:
-    """One tilt series.  Defaults are those of the paper's set where it states them.
+    """One tilt series. Defaults are those of the paper's set where it states them.
 
     tilt_min_deg, tilt_max_deg, tilt_step_deg : the tilts; tilt 0 is exposed first (dose-symmetric, Hagen et al. 2017).
     dose_e_per_A2 : of the whole series.  defocus_um : underfocus at the centre.  voltage_kV, cs_mm, amplitude_contrast : the microscope.
@@ -42,7 +43,12 @@ class Acquisition:
                 f"tilts {self.tilt_min_deg} to {self.tilt_max_deg} by {self.tilt_step_deg} degrees: "
                 "the range must rise within -85 to 85 and the step lie within 0.1 to 20"
             )
-        for name, low, high in (("dose_e_per_A2", 1, 2000), ("defocus_um", 0.1, 20), ("voltage_kV", 60, 1000), ("dqe", 0.01, 1)):
+        for name, low, high in (
+            ("dose_e_per_A2", 1, 2000),
+            ("defocus_um", 0.1, 20),
+            ("voltage_kV", 60, 1000),
+            ("dqe", 0.01, 1),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} = {getattr(self, name)}: must lie within {low} to {high}")
 

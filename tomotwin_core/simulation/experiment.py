@@ -23,8 +23,8 @@ from tomotwin_core.tomogram import write_mrc
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """shape (z, y, x) of the tomogram in voxels; thickness_A of the slab of ice in its middle; copies of each species that are tried;
-    occupied: stop at that share of the slab; vesicles and gold beads."""
+    """shape (z, y, x) of the tomogram in voxels; thickness_A of the slab of ice in its middle; copies of each species
+    that are tried; occupied: stop at that share of the slab; vesicles and gold beads."""
 
     shape: tuple[int, int, int]
     voxel_size_A: float
@@ -43,7 +43,8 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class SimulatedTomogram:
-    """volume float32 [z, y, x], protein dark; truth with labels, orientations and diameters; share of the slab that is occupied."""
+    """volume float32 [z, y, x], protein dark; truth with labels, orientations and diameters; share of the slab that
+    is occupied."""
 
     volume: np.ndarray
     truth: Coordinates
@@ -51,14 +52,21 @@ class SimulatedTomogram:
 
 
 def simulate_tomogram(
-    molecules: Molecules, listed: set[str], settings: SampleSettings, acquisition: Acquisition, rng: np.random.Generator, name: str, device: str = "cpu"
+    molecules: Molecules,
+    listed: set[str],
+    settings: SampleSettings,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+    name: str,
+    device: str = "cpu",
 ) -> SimulatedTomogram:
     """Fill a slab with copies of all molecules, image and reconstruct it.
 
     molecules : at `settings.voxel_size_A`.  listed : the names that appear in the truth (the rest is crowd).
     """
-    thickness = max(int(round(settings.thickness_A / settings.voxel_size_A)), 1)
-    # The tilted beam brings in what lies beside the field of view: the sample is wider than the tomogram across the tilt axis.
+    thickness = max(round(settings.thickness_A / settings.voxel_size_A), 1)
+    # The tilted beam brings in what lies beside the field of view: the sample is wider than the tomogram across the
+    # tilt axis.
     margin = min(int(0.15 * settings.shape[2]), int(thickness))
     shape = (settings.shape[0], settings.shape[1], settings.shape[2] + 2 * margin)
     sample = Sample.empty(shape, settings.voxel_size_A, thickness)
@@ -66,30 +74,51 @@ def simulate_tomogram(
         add_vesicle(sample, rng)
     for _ in range(settings.gold):
         add_gold(sample, rng)
-    copies = settings.copies if isinstance(settings.copies, Mapping) else {n: settings.copies for n in molecules.densities}
+    copies = (
+        settings.copies if isinstance(settings.copies, Mapping) else {n: settings.copies for n in molecules.densities}
+    )
     fill(sample, molecules, copies, rng, settings.occupied)
     generator = torch.Generator(device=device).manual_seed(int(rng.integers(2**62)))
     series = take_tilt_series(torch.from_numpy(sample.volume).to(device), settings.voxel_size_A, acquisition, generator)
     volume = reconstruct(series, acquisition).cpu().numpy()[:, :, margin : margin + settings.shape[2]]
-    return SimulatedTomogram(np.ascontiguousarray(volume), _truth(sample, molecules, listed, settings, margin, name), sample.occupied_fraction)
+    return SimulatedTomogram(
+        np.ascontiguousarray(volume),
+        _truth(sample, molecules, listed, settings, margin, name),
+        sample.occupied_fraction,
+    )
 
 
-def _truth(sample: Sample, molecules: Molecules, listed: set[str], settings: SampleSettings, margin: int, name: str) -> Coordinates:
+def _truth(
+    sample: Sample, molecules: Molecules, listed: set[str], settings: SampleSettings, margin: int, name: str
+) -> Coordinates:
     xyz = np.array(sample.positions, float).reshape(-1, 3) - (margin, 0, 0)
     limit = np.array(settings.shape[::-1]) - 1
     keep = [n in listed and bool(((p >= 0) & (p <= limit)).all()) for n, p in zip(sample.names, xyz, strict=True)]
     names = [n for n, k in zip(sample.names, keep, strict=True) if k]
     rotations = np.array(sample.rotations, np.float32).reshape(-1, 3, 3)[np.array(keep, bool)]
     return Coordinates.from_arrays(
-        xyz[np.array(keep, bool)], settings.voxel_size_A, shape=settings.shape, tomogram=name, label=names,
-        diameter_A=[molecules.densities[n].diameter_A for n in names], rotation=rotations,
-    )  # fmt: skip
+        xyz[np.array(keep, bool)],
+        settings.voxel_size_A,
+        shape=settings.shape,
+        tomogram=name,
+        label=names,
+        diameter_A=[molecules.densities[n].diameter_A for n in names],
+        rotation=rotations,
+    )
 
 
 def simulate_dataset(
-    out: Path, densities: Mapping[str, Density], settings: SampleSettings, acquisition: Acquisition, n_tomograms: int, seed: int,
-    defocus_range_um: tuple[float, float] | None = None, references: bool = False, device: str = "cpu", prefix: str = "tomo",
-) -> list[Path]:  # fmt: skip
+    out: Path,
+    densities: Mapping[str, Density],
+    settings: SampleSettings,
+    acquisition: Acquisition,
+    n_tomograms: int,
+    seed: int,
+    defocus_range_um: tuple[float, float] | None = None,
+    references: bool = False,
+    device: str = "cpu",
+    prefix: str = "tomo",
+) -> list[Path]:
     """Write NAME.mrc and NAME_truth.star for each tomogram, references/SPECIES.mrc if asked, and simulation.json last.
 
     Tomogram i depends on (seed, i) alone; those that are there already are kept, so an interrupted data set goes on.
@@ -113,17 +142,23 @@ def simulate_dataset(
         write_mrc(path, made.volume, settings.voxel_size_A)
         write_coordinates(truth, made.truth)
     with atomic_path(out / "simulation.json") as temporary:
-        Path(temporary).write_text(json.dumps({**_made_by(seed, settings, acquisition, densities), **provenance()}, indent=1) + "\n")
+        Path(temporary).write_text(
+            json.dumps({**_made_by(seed, settings, acquisition, densities), **provenance()}, indent=1) + "\n"
+        )
     return written
 
 
-def _made_by(seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]) -> dict[str, object]:
+def _made_by(
+    seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]
+) -> dict[str, object]:
     masses = {n: round(d.mass_kDa, 1) for n, d in densities.items()}
     made = {"seed": seed, "sample": asdict(settings), "acquisition": asdict(acquisition), "species_kDa": masses}
     return dict(json.loads(json.dumps(made)))
 
 
-def _same(out: Path, seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]) -> bool:
+def _same(
+    out: Path, seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]
+) -> bool:
     try:
         old = json.loads((out / "simulation.json").read_text())
     except (OSError, ValueError):

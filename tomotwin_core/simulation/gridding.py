@@ -1,10 +1,12 @@
 """Projection along tilts and back-projection, exact to a part in a thousand, as one sparse matrix.
 
-For a single tilt axis along y the three-dimensional problem falls apart into one two-dimensional problem per frequency along y: the
-projection of the sample at tilt t is, by the Fourier slice theorem, the line of its (kx, kz) Fourier plane at angle t.  The lines are read off
-the oversampled plane with a Kaiser-Bessel kernel (non-uniform FFT: Fessler and Sutton 2003; Beatty et al. 2005 for the kernel's shape), that is, by a
-sparse matrix that is the same for all ky.  Its transpose spreads the lines back: weighted with the ramp filter, that is weighted back-projection
-(Radermacher 1992).  Neither ever interpolates in real space, so there are no aliasing artefacts, and the cost is two FFTs of the sample.
+For a single tilt axis along y the three-dimensional problem falls apart into one two-dimensional problem per
+frequency along y: the projection of the sample at tilt t is, by the Fourier slice theorem, the line of its (kx, kz)
+Fourier plane at angle t. The lines are read off the oversampled plane with a Kaiser-Bessel kernel (non-uniform FFT:
+Fessler and Sutton 2003; Beatty et al. 2005 for the kernel's shape), that is, by a sparse matrix that is the same for
+all ky. Its transpose spreads the lines back: weighted with the ramp filter, that is weighted back-projection
+(Radermacher 1992). Neither ever interpolates in real space, so there are no aliasing artefacts, and the cost is two
+FFTs of the sample.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class TiltGeometry:
     deapodise: torch.Tensor
 
     def project(self, sample: torch.Tensor) -> torch.Tensor:
-        """Sample [z, y, x] -> Fourier slices complex [tilt, width, ky], unnormalised FFT of the projections (sums over voxels)."""
+        """Sample [z, y, x] -> Fourier slices complex [tilt, width, ky], unnormalised FFT of the projections (sums
+        over voxels)."""
         ny = sample.shape[1]
         plane = torch.fft.rfft(sample, dim=1).permute(1, 0, 2)  # ky, z, x
         padded = _centre_to_origin(plane, self.mz, self.mx) * self.deapodise
@@ -52,7 +55,8 @@ class TiltGeometry:
         return slices.reshape(len(self.tilts_deg), self.width, ny // 2 + 1)
 
     def backproject(self, slices: torch.Tensor, ny: int) -> torch.Tensor:
-        """Fourier slices [tilt, width, ky] -> volume [z, y, x]: the sum over tilts of the smeared-out images, scaled for ramp weights in 1/pixel."""
+        """Fourier slices [tilt, width, ky] -> volume [z, y, x]: the sum over tilts of the smeared-out images, scaled
+        for ramp weights in 1/pixel."""
         spread = _sparse_times_complex(self.spread, slices.reshape(-1, slices.shape[-1]))
         plane = torch.fft.ifft2(spread.T.reshape(-1, self.mz, self.mx)) * (self.deapodise * (self.mz * self.mx))
         volume = _origin_to_centre(plane, self.nz, self.nx)  # ky, z, x
@@ -90,13 +94,17 @@ def tilt_geometry(nz: int, nx: int, tilts_deg: tuple[float, ...], device: str = 
     matrix = _csr(index, value, shape, device)
     spread = _csr(index.flip(0), value, shape[::-1], device)
     deapodise = np.outer(_inverse_transform(nz, mz), _inverse_transform(nx, mx))
-    return TiltGeometry(nz, nx, mz, mx, width, tilts_deg, matrix, spread, torch.as_tensor(deapodise, dtype=torch.float32, device=device))
+    return TiltGeometry(
+        nz, nx, mz, mx, width, tilts_deg, matrix, spread, torch.as_tensor(deapodise, dtype=torch.float32, device=device)
+    )
 
 
 def _csr(index: torch.Tensor, value: torch.Tensor, shape: tuple[int, ...], device: str) -> torch.Tensor:
     with warnings.catch_warnings():  # torch says once per process that its CSR support is young
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_coo_tensor(index, value, shape, check_invariants=False).coalesce().to_sparse_csr().to(device)
+        return (
+            torch.sparse_coo_tensor(index, value, shape, check_invariants=False).coalesce().to_sparse_csr().to(device)
+        )
 
 
 def _even(size: float) -> int:
@@ -118,7 +126,8 @@ def _kernel(distance: np.ndarray) -> np.ndarray:
 
 
 def _inverse_transform(n: int, m: int) -> np.ndarray:
-    """1 / Fourier transform of the kernel at the positions of a centred object of n in a grid of m, FFT order, 0 outside the object."""
+    """1 / Fourier transform of the kernel at the positions of a centred object of n in a grid of m, FFT order, 0
+    outside the object."""
     position = np.fft.fftfreq(m) * m
     root = np.sqrt((np.pi * _WIDTH * position / m) ** 2 - _BETA**2 + 0j)
     transform = (_WIDTH / i0(_BETA)) * np.real(np.sinc(root / np.pi))

@@ -1,11 +1,13 @@
 """The microscope: a sample becomes a tilt series, a tilt series a tomogram.
 
-    sample (Da per voxel) -> potential -> projected phase -> CTF and radiation damage -> loss with path length -> Poisson counts
-    tilt images -> (phase flipping, dose weighting) -> weighted back-projection -> tomogram, protein dark as in the images
+sample (Da per voxel) -> potential -> projected phase -> CTF and radiation damage -> loss with path length -> Poisson
+counts tilt images -> (phase flipping, dose weighting) -> weighted back-projection -> tomogram, protein dark as in the
+images
 
-Weak-phase object: 1 + 2 CTF * phase, phase = sigma_e * projected potential (Kirkland 2010).  The CTF is torch-ctf's, the damage the critical
-exposure of Grant and Grigorieff (2015) as torch-fourier-filter has it.  The defocus gradient across a tilted field is left out: 200 nm to either side at
-60 degrees change the defocus by 0.35 um, which at the 20 A limit of a 10 A voxel shifts the phase by 0.17 pi at the field's edge only.
+Weak-phase object: 1 + 2 CTF * phase, phase = sigma_e * projected potential (Kirkland 2010). The CTF is torch-ctf's,
+the damage the critical exposure of Grant and Grigorieff (2015) as torch-fourier-filter has it. The defocus gradient
+across a tilted field is left out: 200 nm to either side at 60 degrees change the defocus by 0.35 um, which at the 20
+A limit of a 10 A voxel shifts the phase by 0.17 pi at the field's edge only.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ _WATER_VOLUME_A3 = 32.1
 
 @dataclass(frozen=True)
 class TiltSeries:
-    """images : float32 [tilt, x, y] (across the tilt axis first), counts relative to the mean of each tilt minus 1, protein dark.
-    transfer : [tilt, x frequency, ky] what CTF and damage did to the signal, kept for correction."""
+    """images : float32 [tilt, x, y] (across the tilt axis first), counts relative to the mean of each tilt minus 1,
+    protein dark. transfer : [tilt, x frequency, ky] what CTF and damage did to the signal, kept for correction."""
 
     images: torch.Tensor
     transfer: torch.Tensor
@@ -67,8 +69,15 @@ def take_tilt_series(
     phase_per_da = interaction_rad_per_V_A(acquisition.voltage_kV) * POTENTIAL_V_A3_PER_DA / voxel_size_A**2
     spectrum = geometry.project(sample) * phase_per_da
     ctf, damage = _transfer(acquisition, geometry.width, ny, voxel_size_A, sample.device)
-    shifts = acquisition.shift_error_A / voxel_size_A * torch.randn(len(damage), 2, generator=generator, device=sample.device)
-    signal = torch.fft.irfft2(spectrum * (2 * ctf * damage) * _shift_phase(shifts if noise else 0 * shifts, geometry.width, ny), s=(geometry.width, ny))
+    shifts = (
+        acquisition.shift_error_A
+        / voxel_size_A
+        * torch.randn(len(damage), 2, generator=generator, device=sample.device)
+    )
+    signal = torch.fft.irfft2(
+        spectrum * (2 * ctf * damage) * _shift_phase(shifts if noise else 0 * shifts, geometry.width, ny),
+        s=(geometry.width, ny),
+    )
     if not noise:
         return TiltSeries(signal, ctf, damage, geometry)
     tilts = torch.as_tensor(np.deg2rad(acquisition.tilts_deg), dtype=torch.float32, device=sample.device)
@@ -92,13 +101,23 @@ def reconstruct(series: TiltSeries, acquisition: Acquisition) -> torch.Tensor:
     return series.geometry.backproject(spectrum * series.geometry.ramp, ny)
 
 
-def _transfer(acquisition: Acquisition, width: int, ny: int, voxel_size_A: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _transfer(
+    acquisition: Acquisition, width: int, ny: int, voxel_size_A: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """CTF [1, width, ky], negative at low frequency for underfocus, and damage [tilt, width, ky]."""
     ctf = calculate_ctf_2d(
-        defocus=torch.tensor(acquisition.defocus_um, device=device), astigmatism=0.0, astigmatism_angle=0.0, voltage=acquisition.voltage_kV,
-        spherical_aberration=acquisition.cs_mm, amplitude_contrast=acquisition.amplitude_contrast, phase_shift=0.0,
-        pixel_size=voxel_size_A, image_shape=(width, ny), rfft=True, fftshift=False,
-    )  # fmt: skip
+        defocus=torch.tensor(acquisition.defocus_um, device=device),
+        astigmatism=0.0,
+        astigmatism_angle=0.0,
+        voltage=acquisition.voltage_kV,
+        spherical_aberration=acquisition.cs_mm,
+        amplitude_contrast=acquisition.amplitude_contrast,
+        phase_shift=0.0,
+        pixel_size=voxel_size_A,
+        image_shape=(width, ny),
+        rfft=True,
+        fftshift=False,
+    )
     ctf = ctf.reshape(1, width, ny // 2 + 1).to(torch.float32)
     ctf = -ctf if float(ctf[0, 0, 0]) > 0 else ctf
     fx = torch.fft.fftfreq(width, voxel_size_A, device=device)[:, None]

@@ -1,7 +1,8 @@
 """A crowded sample: molecules at random places and orientations in a slab of ice, with vesicles and gold if wanted.
 
-In: densities by name, how many copies of each, the slab.  Out: one volume [z, y, x] in Da per voxel above ice, and the truth: what lies where
-in which orientation.  Molecules do not overlap: a copy is placed only where no voxel of its own body (density above a fifth of its maximum) is taken.
+In: densities by name, how many copies of each, the slab. Out: one volume [z, y, x] in Da per voxel above ice, and the
+truth: what lies where in which orientation. Molecules do not overlap: a copy is placed only where no voxel of its own
+body (density above a fifth of its maximum) is taken.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tomotwin_core.structures.density import Density, low_passed
 
 _BODY = 0.2
 _TRIES = 40
-# Gold is 19.3 g/cm^3 and scatters less per Da than protein (f_e(0) = 10.6 A per 197 Da against 0.205 A per Da above vacuum).
+# Gold is 19.3 g/cm^3 and scatters less per Da than protein (f_e(0) = 10.6 A per 197 Da against 0.205 A per Da above
+# vacuum).
 _GOLD_DA_PER_A3 = 19.3 * 0.6022 * 0.45
 # Lipid head groups and chains against ice (Da of protein contrast per A^3), and where they sit in a bilayer.
 _HEAD_DA_PER_A3, _TAIL_DA_PER_A3 = 0.55, -0.10
@@ -26,7 +28,8 @@ _LEAFLET_A, _HEAD_SIGMA_A, _TAIL_SIGMA_A = 19.0, 5.0, 8.0
 
 @dataclass(frozen=True)
 class RotatedCopy:
-    """A molecule turned and shifted by a part of a voxel: values and body mask [z, y, x] about the box's middle voxel plus `offset_vox` (x, y, z)."""
+    """A molecule turned and shifted by a part of a voxel: values and body mask [z, y, x] about the box's middle voxel
+    plus `offset_vox` (x, y, z)."""
 
     values: np.ndarray
     body: np.ndarray
@@ -36,7 +39,8 @@ class RotatedCopy:
 
 @dataclass
 class Sample:
-    """volume float32 [z, y, x] in Da per voxel; truth as parallel lists: names, positions (x, y, z, voxels), rotations (3, 3)."""
+    """volume float32 [z, y, x] in Da per voxel; truth as parallel lists: names, positions (x, y, z, voxels),
+    rotations (3, 3)."""
 
     volume: np.ndarray
     voxel_size_A: float
@@ -51,10 +55,12 @@ class Sample:
     def empty(cls, shape: tuple[int, int, int], voxel_size_A: float, thickness_vox: int) -> Sample:
         """An empty slab of `thickness_vox` planes in the middle of a box (z, y, x)."""
         low = max((shape[0] - thickness_vox) // 2, 0)
-        return cls(np.zeros(shape, np.float32), voxel_size_A, np.zeros(shape, bool), (low, min(low + thickness_vox, shape[0])))
+        return cls(
+            np.zeros(shape, np.float32), voxel_size_A, np.zeros(shape, bool), (low, min(low + thickness_vox, shape[0]))
+        )
 
     def place(self, name: str, copy: RotatedCopy, rng: np.random.Generator, listed: bool = True) -> bool:
-        """Try random places for one copy; its centre stays inside the slab.  Returns whether there was room."""
+        """Try random places for one copy; its centre stays inside the slab. Returns whether there was room."""
         half = np.array(copy.body.shape) // 2
         shape = np.array(self.volume.shape)
         reach = np.minimum(half, ((self.slab[1] - self.slab[0]) // 2 - 1, shape[1] // 2 - 1, shape[2] // 2 - 1)) // 2
@@ -116,7 +122,9 @@ class Molecules:
         points = np.stack([x, y, z]).reshape(3, -1) - offset[:, None]
         # x_sample = R x_reference, so the reference is read at R^T x_sample.
         reference = (rotation.T @ points)[::-1] * scale + (np.array(smooth.shape)[:, None] - 1) / 2
-        values = ndimage.map_coordinates(smooth, reference, order=1, mode="constant").reshape(z.shape).astype(np.float32)
+        values = (
+            ndimage.map_coordinates(smooth, reference, order=1, mode="constant").reshape(z.shape).astype(np.float32)
+        )
         values *= density.mass_kDa * 1000.0 / max(float(values.sum()), 1e-6)
         return _trimmed(RotatedCopy(values, values > _BODY * values.max(), rotation, offset))
 
@@ -128,7 +136,9 @@ def add_vesicle(sample: Sample, rng: np.random.Generator) -> bool:
     centre = np.array([rng.uniform(*sample.slab), rng.uniform(0, ny), rng.uniform(0, nx)])
     z, y, x = np.ogrid[:nz, :ny, :nx]
     squash = rng.uniform(0.7, 1.0)
-    distance = (np.sqrt(((z - centre[0]) / squash) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) - radius) * sample.voxel_size_A
+    distance = (
+        np.sqrt(((z - centre[0]) / squash) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) - radius
+    ) * sample.voxel_size_A
     body = np.abs(distance) < _LEAFLET_A + _HEAD_SIGMA_A
     body[: sample.slab[0]] = body[sample.slab[1] :] = False
     if (sample.taken & body).any():
@@ -153,7 +163,9 @@ def add_gold(sample: Sample, rng: np.random.Generator, radius_A: float | None = 
     return sample.place("gold", copy, rng)
 
 
-def fill(sample: Sample, molecules: Molecules, copies: Mapping[str, int], rng: np.random.Generator, occupied: float = 1.0) -> None:
+def fill(
+    sample: Sample, molecules: Molecules, copies: Mapping[str, int], rng: np.random.Generator, occupied: float = 1.0
+) -> None:
     """Place `copies[name]` of each molecule, large ones first, until the slab is `occupied` to that fraction."""
     by_mass = sorted(copies, key=lambda name: -molecules.densities[name].mass_kDa)
     for name in by_mass:
@@ -166,7 +178,8 @@ def fill(sample: Sample, molecules: Molecules, copies: Mapping[str, int], rng: n
 def _turn_by_cube(copy: RotatedCopy, rng: np.random.Generator) -> RotatedCopy:
     order = rng.permutation(3)
     signs = rng.choice([-1, 1], 3)
-    # As a matrix on (x, y, z): new axis i is the old axis order[i], times its sign.  A mirror is made a rotation by one more sign.
+    # As a matrix on (x, y, z): new axis i is the old axis order[i], times its sign. A mirror is made a rotation by
+    # one more sign.
     matrix = np.zeros((3, 3))
     matrix[np.arange(3), order] = signs
     if np.linalg.det(matrix) < 0:
@@ -185,7 +198,9 @@ def _trimmed(copy: RotatedCopy) -> RotatedCopy:
     middle = copy.values.shape[0] // 2
     half = int(np.abs(content - middle).max())
     cut = (slice(max(middle - half, 0), middle + half + 1),) * 3
-    return RotatedCopy(np.ascontiguousarray(copy.values[cut]), np.ascontiguousarray(copy.body[cut]), copy.rotation, copy.offset_vox)
+    return RotatedCopy(
+        np.ascontiguousarray(copy.values[cut]), np.ascontiguousarray(copy.body[cut]), copy.rotation, copy.offset_vox
+    )
 
 
 def _overlap(

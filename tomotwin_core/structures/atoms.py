@@ -1,8 +1,8 @@
 """Atomic models (mmCIF, PDB) -> points with masses, through gemmi.
 
-In: a file, gzipped or not.  Out: positions in A (x, y, z) and a mass in Da per point, the biological assembly built where the
-file names one, water removed.  A residue of a chain has its whole mass whatever atoms of it were modelled, spread over these: so CA/P traces,
-poly-alanine models and full models of one molecule weigh the same.
+In: a file, gzipped or not. Out: positions in A (x, y, z) and a mass in Da per point, the biological assembly built
+where the file names one, water removed. A residue of a chain has its whole mass whatever atoms of it were modelled,
+spread over these: so CA/P traces, poly-alanine models and full models of one molecule weigh the same.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def read_atoms(path: Path | str, assembly: bool = True) -> AtomicPoints:
     try:
         structure = gemmi.read_structure(str(path))
     except Exception as error:  # gemmi raises RuntimeError, ValueError and UnicodeDecodeError alike
-        raise UserError(f"{path}: cannot be read as an mmCIF or PDB structure ({str(error).splitlines()[0]}); check the file") from error
+        raise UserError(
+            f"{path}: cannot be read as an mmCIF or PDB structure ({str(error).splitlines()[0]}); check the file"
+        ) from error
     if len(structure) == 0:
         raise UserError(f"{path}: holds no atoms; give a structure with coordinates")
     structure.remove_waters()

@@ -1,8 +1,9 @@
 """Build a density library from folders of structures and maps, with families and a held-out split.
 
-An honest test needs molecules that look like nothing in training.  Names and sequences do not tell that at 10 A, so families are found on
-the densities themselves: every pair is compared over orientations and handedness-keeping rotations by the normalised correlation of
-their centred densities at 20 A; molecules above a threshold are joined (single linkage), and a family is held out whole or not at all.
+An honest test needs molecules that look like nothing in training. Names and sequences do not tell that at 10 A, so
+families are found on the densities themselves: every pair is compared over orientations and handedness-keeping
+rotations by the normalised correlation of their centred densities at 20 A; molecules above a threshold are joined
+(single linkage), and a family is held out whole or not at all.
 """
 
 from __future__ import annotations
@@ -34,14 +35,19 @@ LOOKALIKE_CORRELATION = 0.98
 def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A) -> DensityLibrary:
     """Densities of all structures and maps of a folder.
 
-    Structures (.cif, .pdb, gzipped or not) lie in the folder, maps (.mrc, .mrc.gz) in it or in its sub-folder `maps`.  Where a
-    `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source and licence are taken over.
+    Structures (.cif, .pdb, gzipped or not) lie in the folder, maps (.mrc, .mrc.gz) in it or in its sub-folder `maps`.
+    Where a `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source and licence are taken
+    over.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder with structures or maps")
     library = DensityLibrary({}, {})
-    files = sorted(p for p in folder.iterdir() if is_structure_file(p)) + sorted(_maps(folder)) + sorted(_maps(folder / "maps"))
+    files = (
+        sorted(p for p in folder.iterdir() if is_structure_file(p))
+        + sorted(_maps(folder))
+        + sorted(_maps(folder / "maps"))
+    )
     if not files:
         raise UserError(f"{folder}: holds no .cif, .pdb or .mrc file; give a folder with structures or maps")
     described = {**_manifest(folder / "manifest.csv"), **_manifest(folder / "maps" / "manifest.csv", prefix="")}
@@ -51,14 +57,22 @@ def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A
         if entry_id in library.entries:
             entry_id += "_map"
         library.add(
-            entry_id, _density(path, row, voxel_size_A), name=row.get("name", entry_id), source=row.get("source", path.name),
-            licence=row.get("licence", "not stated"), kind="membrane" if entry_id.startswith(("mb_", "syn_")) else "soluble",
-        )  # fmt: skip
+            entry_id,
+            _density(path, row, voxel_size_A),
+            name=row.get("name", entry_id),
+            source=row.get("source", path.name),
+            licence=row.get("licence", "not stated"),
+            kind="membrane" if entry_id.startswith(("mb_", "syn_")) else "soluble",
+        )
     return library
 
 
 def _maps(folder: Path) -> Iterable[Path]:
-    return (p for p in folder.glob("*") if p.name.lower().removesuffix(".gz").endswith((".mrc", ".map"))) if folder.is_dir() else ()
+    return (
+        (p for p in folder.glob("*") if p.name.lower().removesuffix(".gz").endswith((".mrc", ".map")))
+        if folder.is_dir()
+        else ()
+    )
 
 
 def _manifest(path: Path, prefix: str = "") -> dict[tuple[bool, str], dict[str, str]]:
@@ -77,11 +91,13 @@ def _density(path: Path, row: dict[str, str], voxel_size_A: float) -> Density:
     return read_density_map(path, float(voxel) if voxel else None, float(mass) if mass else None)
 
 
-def similarity_of_shapes(densities: list[Density], n_rotations: int = 1500, voxel_size_A: float = 20.0, seed: int = 0) -> np.ndarray:
+def similarity_of_shapes(
+    densities: list[Density], n_rotations: int = 1500, voxel_size_A: float = 20.0, seed: int = 0
+) -> np.ndarray:
     """Best normalised correlation of every pair over rotations, (n, n) float32.
 
-    Both are centred on their centre of mass; rotations are uniform random plus a greedy local refinement is left out (at 20 A the
-    correlation of a pair falls by less than 0.03 within the 12 degrees between neighbouring samples).
+    Both are centred on their centre of mass; rotations are uniform random plus a greedy local refinement is left out
+    (at 20 A the correlation of a pair falls by less than 0.03 within the 12 degrees between neighbouring samples).
     """
     edge = 19
     rng = np.random.default_rng(seed)
@@ -106,11 +122,14 @@ def _sample(values: np.ndarray, points: np.ndarray) -> np.ndarray:
     return ndimage.map_coordinates(values, points + centre, order=1, mode="constant").astype(np.float32)
 
 
-def assign_families(library: DensityLibrary, n_heldout: int, seed: int = 0, together: Iterable[Iterable[str]] = ()) -> np.ndarray:
+def assign_families(
+    library: DensityLibrary, n_heldout: int, seed: int = 0, together: Iterable[Iterable[str]] = ()
+) -> np.ndarray:
     """Give each entry a family and a split; returns the similarity matrix in the order of `library.ids()`.
 
-    `together` names groups that belong to one family whatever their correlation (a capsid and its pentamer).  About `n_heldout` targets
-    are held out: whole families drawn at random, small ones only, evenly over mass classes (below 150, 150-500, above 500 kDa).
+    `together` names groups that belong to one family whatever their correlation (a capsid and its pentamer). About
+    `n_heldout` targets are held out: whole families drawn at random, small ones only, evenly over mass classes (below
+    150, 150-500, above 500 kDa).
     """
     ids = library.ids()
     similarity = similarity_of_shapes([library.density(i) for i in ids])
@@ -121,25 +140,33 @@ def assign_families(library: DensityLibrary, n_heldout: int, seed: int = 0, toge
         joined[np.ix_(members, members)] = True
     _, family = connected_components(coo_matrix(joined), directed=False)
     rng = np.random.default_rng(seed)
-    target = {i for i in ids if library.entries[i].diameter_A <= LARGEST_TARGET_A and library.entries[i].kind == "soluble"}
+    target = {
+        i for i in ids if library.entries[i].diameter_A <= LARGEST_TARGET_A and library.entries[i].kind == "soluble"
+    }
     heldout: set[int] = set()
     for low, high, share in ((0, 150, 0.4), (150, 500, 0.4), (500, 1e9, 0.2)):
         wanted = round(n_heldout * share)
-        candidates = [f for f in np.unique(family) if _fits(library, [i for i in ids if family[index[i]] == f], target, low, high)]
+        candidates = [
+            f for f in np.unique(family) if _fits(library, [i for i in ids if family[index[i]] == f], target, low, high)
+        ]
         taken = 0
         for f in rng.permutation(candidates):
             if taken >= wanted:
                 break
             heldout.add(int(f))
             taken += int((family == f).sum())
-    split = {i: "crowder" if i not in target else ("heldout" if int(family[index[i]]) in heldout else "train") for i in ids}
+    split = {
+        i: "crowder" if i not in target else ("heldout" if int(family[index[i]]) in heldout else "train") for i in ids
+    }
     for i in ids:
         row = similarity[index[i]]
         library.entries[i] = replace(
-            library.entries[i], family=int(family[index[i]]), split=split[i],
+            library.entries[i],
+            family=int(family[index[i]]),
+            split=split[i],
             lookalikes=tuple(j for j in ids if j != i and row[index[j]] > LOOKALIKE_CORRELATION),
             nearest_train=round(float(max(row[index[j]] for j in ids if j != i and split[j] == "train")), 3),
-        )  # fmt: skip
+        )
     return similarity
 
 

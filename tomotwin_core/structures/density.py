@@ -1,9 +1,10 @@
 """Density of a molecule on a grid, in Da per voxel.
 
-Mass is a good measure of contrast: the elastic scattering of protein above the ice that it displaces is 0.075 A per A^3 at
-1.21 A^3 per Da, that of RNA 0.100 A per A^3 at 0.91 A^3 per Da; both give 0.091 A of electron scattering length per Da (sums of the
-Doyle-Turner f_e(0) of the average residue and nucleotide, less ice at 0.93 g/cm^3).  So a density in Da per voxel becomes an electrostatic
-potential above ice by one factor, `POTENTIAL_V_A3_PER_DA`, whatever the molecule is made of.
+Mass is a good measure of contrast: the elastic scattering of protein above the ice that it displaces is 0.075 A per
+A^3 at 1.21 A^3 per Da, that of RNA 0.100 A per A^3 at 0.91 A^3 per Da; both give 0.091 A of electron scattering
+length per Da (sums of the Doyle-Turner f_e(0) of the average residue and nucleotide, less ice at 0.93 g/cm^3). So a
+density in Da per voxel becomes an electrostatic potential above ice by one factor, `POTENTIAL_V_A3_PER_DA`, whatever
+the molecule is made of.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _EXTENT_FRACTION = 0.2
 class Density:
     """A molecule on a cubic-voxel grid.
 
-    values : float32 [z, y, x], Da per voxel; its sum is the mass.  The molecule's centre of mass lies at (shape - 1) / 2.
-    voxel_size_A : edge of a voxel.
-    sigma_A : standard deviation of the blur already in the values, so that a coarser grid blurs only by what is missing.
+    values : float32 [z, y, x], Da per voxel; its sum is the mass. The molecule's centre of mass lies at (shape - 1) /
+    2. voxel_size_A : edge of a voxel. sigma_A : standard deviation of the blur already in the values, so that a
+    coarser grid blurs only by what is missing.
     """
 
     values: np.ndarray
@@ -49,10 +50,13 @@ class Density:
         return float(2 * np.quantile(radius, 0.95) * self.voxel_size_A + self.voxel_size_A)
 
 
-def density_from_points(xyz_A: np.ndarray, mass_Da: np.ndarray, voxel_size_A: float, sigma_A: float = POINT_SIGMA_A) -> Density:
+def density_from_points(
+    xyz_A: np.ndarray, mass_Da: np.ndarray, voxel_size_A: float, sigma_A: float = POINT_SIGMA_A
+) -> Density:
     """Spread point masses over a grid and blur them with a Gaussian.
 
-    xyz_A (n, 3) x, y, z; mass_Da (n,).  The grid is the smallest cube of odd edge that holds the molecule, centred on its centre of mass.
+    xyz_A (n, 3) x, y, z; mass_Da (n,). The grid is the smallest cube of odd edge that holds the molecule, centred on
+    its centre of mass.
     """
     centre = (xyz_A * mass_Da[:, None]).sum(0) / mass_Da.sum()
     zyx = ((xyz_A - centre) / voxel_size_A)[:, ::-1]
@@ -74,9 +78,9 @@ def density_from_points(xyz_A: np.ndarray, mass_Da: np.ndarray, voxel_size_A: fl
 def density_from_map(volume: np.ndarray, voxel_size_A: float, mass_kDa: float | None = None) -> Density:
     """A density map [z, y, x], molecule bright, of any scale -> Density.
 
-    Solvent is taken off at the median of the box's shell, noise below a tenth of the maximum is set to zero, the rest is centred on its centre
-    of mass and scaled to `mass_kDa`; without one, to the mass of protein (1.21 A^3 per Da) that fills the volume above half of the mean
-    of the strongest voxels.
+    Solvent is taken off at the median of the box's shell, noise below a tenth of the maximum is set to zero, the rest
+    is centred on its centre of mass and scaled to `mass_kDa`; without one, to the mass of protein (1.21 A^3 per Da)
+    that fills the volume above half of the mean of the strongest voxels.
     """
     shell = np.ones(volume.shape, bool)
     shell[2:-2, 2:-2, 2:-2] = False

@@ -1,8 +1,8 @@
 """The density library: many molecules in one small file.
 
-A library is `NAME.npz` (one uint8 array [z, y, x] per molecule, deflated) beside `NAME.json` (the manifest: what each is, its mass,
-voxel size, value per grey level, source, licence, family and split).  The released one ships in the package and is computed from public structures
-by `tomotwin library build`.
+A library is `NAME.npz` (one uint8 array [z, y, x] per molecule, deflated) beside `NAME.json` (the manifest: what each
+is, its mass, voxel size, value per grey level, source, licence, family and split). The released one ships in the
+package and is computed from public structures by `tomotwin library build`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ RELEASED_LIBRARY = Path(__file__).parent / "data" / "library.npz"
 class LibraryEntry:
     """What the manifest says of one molecule.
 
-    `split` is train, heldout or crowder (too large for the window, or in a membrane: not a target).  `lookalikes` are ids that cannot be told apart at 10 A,
-    `nearest_train` how alike the nearest molecule outside its family's split is (correlation at 20 A).
+    `split` is train, heldout or crowder (too large for the window, or in a membrane: not a target). `lookalikes` are
+    ids that cannot be told apart at 10 A, `nearest_train` how alike the nearest molecule outside its family's split
+    is (correlation at 20 A).
     """
 
     id: str
@@ -55,7 +56,9 @@ class DensityLibrary:
     def density(self, id: str) -> Density:
         """The molecule's density; UserError if the library has no such id."""
         if id not in self.entries:
-            raise UserError(f"library:{id}: no such molecule; `tomotwin library list` shows the {len(self.entries)} there are")
+            raise UserError(
+                f"library:{id}: no such molecule; `tomotwin library list` shows the {len(self.entries)} there are"
+            )
         entry = self.entries[id]
         return Density(self.arrays[id].astype(np.float32) * entry.da_per_grey, entry.voxel_size_A, entry.sigma_A)
 
@@ -70,14 +73,23 @@ class DensityLibrary:
         scale *= density.mass_kDa * 1000.0 / (float(grey.sum(dtype=np.float64)) * scale)
         self.arrays[entry_id] = grey
         self.entries[entry_id] = LibraryEntry(
-            id=entry_id, mass_kDa=round(density.mass_kDa, 1), diameter_A=round(density.diameter_A, 1), voxel_size_A=density.voxel_size_A,
-            sigma_A=density.sigma_A, da_per_grey=scale, **described,  # type: ignore[arg-type]
-        )  # fmt: skip
+            id=entry_id,
+            mass_kDa=round(density.mass_kDa, 1),
+            diameter_A=round(density.diameter_A, 1),
+            voxel_size_A=density.voxel_size_A,
+            sigma_A=density.sigma_A,
+            da_per_grey=scale,
+            **described,  # type: ignore[arg-type]
+        )
 
     def save(self, path: Path | str) -> None:
         """Write NAME.npz and NAME.json, both or neither visible under their final names."""
         path = Path(path)
-        manifest = {"format": "tomotwin density library 1", "unit": "Da per voxel", "entries": [asdict(self.entries[i]) for i in self.ids()]}
+        manifest = {
+            "format": "tomotwin density library 1",
+            "unit": "Da per voxel",
+            "entries": [asdict(self.entries[i]) for i in self.ids()],
+        }
         with atomic_path(path) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, **{i: self.arrays[i] for i in self.ids()})
         with atomic_path(path.with_suffix(".json")) as temporary:
@@ -93,9 +105,14 @@ def load_library(path: Path | str | None = None) -> DensityLibrary:
 def _load(path: Path) -> DensityLibrary:
     manifest_path = path.with_suffix(".json")
     if not path.is_file() or not manifest_path.is_file():
-        raise UserError(f"{path}: no density library there (NAME.npz and NAME.json); make one with `tomotwin library build`")
+        raise UserError(
+            f"{path}: no density library there (NAME.npz and NAME.json); make one with `tomotwin library build`"
+        )
     try:
-        entries = {e["id"]: LibraryEntry(**{**e, "lookalikes": tuple(e.get("lookalikes", ()))}) for e in json.loads(manifest_path.read_text())["entries"]}
+        entries = {
+            e["id"]: LibraryEntry(**{**e, "lookalikes": tuple(e.get("lookalikes", ()))})
+            for e in json.loads(manifest_path.read_text())["entries"]
+        }
         with np.load(path, allow_pickle=False) as archive:
             arrays = {i: archive[i] for i in entries}
     except (ValueError, KeyError, TypeError, OSError) as error:

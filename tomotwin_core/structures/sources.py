@@ -49,5 +49,7 @@ def _from_rcsb(pdb_id: str) -> Density:
             with urllib.request.urlopen(url, timeout=60) as reply:
                 target.write_bytes(reply.read())
         except (urllib.error.URLError, OSError, TimeoutError) as error:
-            raise UserError(f"pdb:{pdb_id}: {url} could not be fetched ({error}); give the structure as a file instead") from error
+            raise UserError(
+                f"pdb:{pdb_id}: {url} could not be fetched ({error}); give the structure as a file instead"
+            ) from error
         return _from_structure(target)

@@ -1,8 +1,8 @@
 """From a mini-tomogram to labelled windows: particles, and the negatives that matter.
 
-Windows are named by their corner on the dense grid (design of the network: trunk position = voxel / 2), so that all windows of a mini-tomogram share one pass
-of the trunk.  Background windows are of two kinds: anywhere away from all particles (ice, membranes, gold), and close beside a particle's centre, so that the
-similarity peaks there.
+Windows are named by their corner on the dense grid (design of the network: trunk position = voxel / 2), so that all
+windows of a mini-tomogram share one pass of the trunk. Background windows are of two kinds: anywhere away from all
+particles (ice, membranes, gold), and close beside a particle's centre, so that the similarity peaks there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tomotwin_core.model.network import HALF_WINDOW, STRIDE, dense_shape
 from tomotwin_core.training.stream import MiniTomogram
 
 BACKGROUND = -1
-# Zeros (the mean) around a mini-tomogram, in voxels (z, y, x): particles near the faces of a tomogram are seen like this when it is embedded.
+# Zeros (the mean) around a mini-tomogram, in voxels (z, y, x): particles near the faces of a tomogram are seen like
+# this when it is embedded.
 _MARGIN = (16, 8, 8)
 # A pick counts up to a quarter of the diameter away; from there on a window is not its particle's any more.
 _OFF_CENTRE_A = 50.0
@@ -31,8 +32,11 @@ class WindowBatch:
     label: np.ndarray
 
 
-def window_batch(tomogram: MiniTomogram, rng: np.random.Generator, n_anywhere: int = 60, n_beside: int = 60) -> WindowBatch:
-    """Draw the windows of one step from a mini-tomogram: every particle once, off its centre by up to a voxel and a half per axis, and backgrounds."""
+def window_batch(
+    tomogram: MiniTomogram, rng: np.random.Generator, n_anywhere: int = 60, n_beside: int = 60
+) -> WindowBatch:
+    """Draw the windows of one step from a mini-tomogram: every particle once, off its centre by up to a voxel and a
+    half per axis, and backgrounds."""
     volume, xyz = turned_about_axes(tomogram.volume, tomogram.xyz, int(rng.integers(4)))
     odd = rng.integers(0, 2, 3)  # moves the stride-2 grid against the particles
     margin = [(m + int(o), m) for m, o in zip(_MARGIN, odd, strict=True)]
@@ -47,7 +51,9 @@ def window_batch(tomogram: MiniTomogram, rng: np.random.Generator, n_anywhere: i
     seeds = rng.integers(len(centres), size=4 * n_beside) if len(centres) else np.zeros(0, int)
     direction = rng.normal(size=(len(seeds), 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    beside = np.round(centres[seeds] + direction * (tolerance[seeds] * rng.uniform(1.0, 1.7, len(seeds)))[:, None]).astype(int)
+    beside = np.round(
+        centres[seeds] + direction * (tolerance[seeds] * rng.uniform(1.0, 1.7, len(seeds)))[:, None]
+    ).astype(int)
     corners = [corner[inside]]
     for candidates, wanted in ((anywhere, n_anywhere), (beside, n_beside)):
         candidates = candidates[((candidates >= 0) & (candidates < grid)).all(1)]
@@ -71,4 +77,7 @@ def _away(candidates: np.ndarray, centres: np.ndarray, tolerance: np.ndarray) ->
         return np.ones(len(candidates), bool)
     reach = float(tolerance.max())
     near = cKDTree(centres).query_ball_point(candidates, reach)
-    return np.array([all(np.linalg.norm(candidates[i] - centres[j]) > tolerance[j] for j in hits) for i, hits in enumerate(near)], bool)
+    return np.array(
+        [all(np.linalg.norm(candidates[i] - centres[j]) > tolerance[j] for j in hits) for i, hits in enumerate(near)],
+        bool,
+    )

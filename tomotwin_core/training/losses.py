@@ -1,4 +1,5 @@
-"""The losses to choose from, all of pytorch-metric-learning; background windows are negatives to everything and positives to nothing."""
+"""The losses to choose from, all of pytorch-metric-learning; background windows are negatives to everything and
+positives to nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _PAPER_MARGIN, _PAPER_MINER_MARGIN = 0.539, 0.734
 
 
 def make_loss(name: str, temperature: float = 0.1) -> Loss:
-    """`supcon` (Khosla et al. 2020), `triplet` (the paper's: cosine, online semi-hard mining) or `multisimilarity` (Wang et al. 2019)."""
+    """`supcon` (Khosla et al. 2020), `triplet` (the paper's: cosine, online semi-hard mining) or `multisimilarity`
+    (Wang et al. 2019)."""
     if name == "supcon":
         return _with_background(SupConLoss(temperature=temperature))
     if name == "multisimilarity":

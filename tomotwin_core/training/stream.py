@@ -1,8 +1,8 @@
 """A stream of simulated mini-tomograms that are never the same twice.
 
-Each item is a pair of mini-tomograms with the same species, taken under two different random acquisitions: so a step sees every species in many
-orientations, neighbourhoods, defoci and doses, and learns that these do not matter.  Half of a pair's species are drawn at random, the other half around
-one mass, so that every batch holds hard negatives.
+Each item is a pair of mini-tomograms with the same species, taken under two different random acquisitions: so a step
+sees every species in many orientations, neighbourhoods, defoci and doses, and learns that these do not matter. Half
+of a pair's species are drawn at random, the other half around one mass, so that every batch holds hard negatives.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from tomotwin_core.simulation.sample import Molecules, Sample, add_gold, add_ves
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
 
-# Voxels at 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its contour.
+# Voxels at 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its
+# contour.
 _BODY_VOXELS_PER_KDA = 2.4
 
 
 @dataclass(frozen=True)
 class MiniTomogram:
-    """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, -1 for gold; diameter_A (n,)."""
+    """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, -1
+    for gold; diameter_A (n,)."""
 
     volume: np.ndarray
     xyz: np.ndarray
@@ -37,7 +39,8 @@ class MiniTomogram:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """shape [z, y, x] in voxels of 10 A; species per pair; copies of one species in one mini-tomogram; share of the slab that is occupied."""
+    """shape [z, y, x] in voxels of 10 A; species per pair; copies of one species in one mini-tomogram; share of the
+    slab that is occupied."""
 
     shape: tuple[int, int, int] = (52, 136, 136)
     species: int = 28
@@ -59,7 +62,9 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
         worker = torch.utils.data.get_worker_info()
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.settings.seed, worker.id if worker else 0))
-        molecules = Molecules({i: self.library.density(i) for i in self.species}, MODEL_VOXEL_SIZE_A, self.settings.variants)
+        molecules = Molecules(
+            {i: self.library.density(i) for i in self.species}, MODEL_VOXEL_SIZE_A, self.settings.variants
+        )
         while True:
             chosen = self.draw_species(rng)
             yield self._mini(chosen, molecules, rng), self._mini(chosen, molecules, rng)
@@ -88,7 +93,10 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
             add_gold(sample, rng)
         occupied = rng.uniform(*s.occupied)
         room = occupied * thickness * s.shape[1] * s.shape[2] / len(chosen)
-        copies = {self.species[i]: int(np.clip(room / (_BODY_VOXELS_PER_KDA * self._mass[i]), 2, s.max_copies)) for i in chosen}
+        copies = {
+            self.species[i]: int(np.clip(room / (_BODY_VOXELS_PER_KDA * self._mass[i]), 2, s.max_copies))
+            for i in chosen
+        }
         fill(sample, molecules, copies, rng, occupied=1.5 * occupied)
         acquisition = random_acquisition(rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

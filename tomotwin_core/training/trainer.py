@@ -1,7 +1,8 @@
 """The trainer: pairs of mini-tomograms in, a model with its card out, resumable at any step.
 
-A step takes one pair, runs the trunk once over each mini-tomogram, gathers the windows of all particles and backgrounds from it, and puts one metric loss over
-both together, plus a small cross-entropy on the particleness.  Weights are averaged exponentially; the average is the model that is saved.
+A step takes one pair, runs the trunk once over each mini-tomogram, gathers the windows of all particles and
+backgrounds from it, and puts one metric loss over both together, plus a small cross-entropy on the particleness.
+Weights are averaged exponentially; the average is the model that is saved.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.utils.data import DataLoader
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model.checkpoint import read_safetensors, save_model
-from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings
+from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings, channels_last
 from tomotwin_core.progress import duration
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.training.batches import BACKGROUND, window_batch
@@ -37,8 +38,9 @@ Pair = tuple[MiniTomogram, MiniTomogram]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """steps: length of the learning-rate schedule (warm-up, then cosine to a hundredth).  reuse: how often a pair is seen, each time turned and cut anew;
-    buffer: pairs kept for that.  workers: simulating processes.  A step holds 2 mini-tomograms, about 500 particles."""
+    """steps: length of the learning-rate schedule (warm-up, then cosine to a hundredth). reuse: how often a pair is
+    seen, each time turned and cut anew; buffer: pairs kept for that. workers: simulating processes. A step holds 2
+    mini-tomograms, about 500 particles."""
 
     steps: int = 2000
     learning_rate: float = 1.5e-3
@@ -60,9 +62,15 @@ class Trainer:
     """Holds network, average, optimiser and log; `run` goes on from the last checkpoint in the folder, if there is one."""
 
     def __init__(
-        self, out: Path, library: DensityLibrary, settings: TrainingSettings, stream: StreamSettings, network: NetworkSettings,
-        split: str = "train", start: EmbeddingNetwork | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        out: Path,
+        library: DensityLibrary,
+        settings: TrainingSettings,
+        stream: StreamSettings,
+        network: NetworkSettings,
+        split: str = "train",
+        start: EmbeddingNetwork | None = None,
+    ) -> None:
         self.out, self.settings, self.stream_settings = out, settings, stream
         self.species = library.ids(split)
         if len(self.species) < 4:
@@ -73,9 +81,13 @@ class Trainer:
         self.network = EmbeddingNetwork(network)
         if start is not None:
             self.network.load_state_dict(start.state_dict())
-        self.network = self.network.to(self.device, memory_format=torch.channels_last_3d)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.network = channels_last(self.network.to(self.device))
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
         self.loss = make_loss(settings.loss, settings.temperature)
         self.step, self.particles, self.seconds = 0, 0, 0.0
         self.out.mkdir(parents=True, exist_ok=True)
@@ -116,10 +128,17 @@ class Trainer:
         return s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(turn, 1.0))))
 
     def _pairs(self) -> Iterator[Pair]:
-        """Fresh pairs from the workers, each handed out `reuse` times in random order.  The seed moves with the step, so a resumed run sees new tomograms."""
+        """Fresh pairs from the workers, each handed out `reuse` times in random order. The seed moves with the step,
+        so a resumed run sees new tomograms."""
         s = self.settings
-        stream = MiniTomogramStream(self.library, self.species, StreamSettings(**{**asdict(self.stream_settings), "seed": s.seed * 100003 + self.step}))
-        loader = DataLoader(stream, batch_size=None, num_workers=s.workers, prefetch_factor=4 if s.workers else None, collate_fn=_as_is)
+        stream = MiniTomogramStream(
+            self.library,
+            self.species,
+            StreamSettings(**{**asdict(self.stream_settings), "seed": s.seed * 100003 + self.step}),
+        )
+        loader = DataLoader(
+            stream, batch_size=None, num_workers=s.workers, prefetch_factor=4 if s.workers else None, collate_fn=None
+        )
         rng = np.random.default_rng((s.seed, self.step, 1))
         waiting: list[tuple[Pair, int]] = []
         for fresh in loader:
@@ -157,7 +176,11 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.average.update_parameters(self.network)
-        return {"loss": metric.item(), "accuracy": _nearest_neighbour_accuracy(embeddings.detach(), label), "particles": float(is_particle.sum())}
+        return {
+            "loss": metric.item(),
+            "accuracy": _nearest_neighbour_accuracy(embeddings.detach(), label),
+            "particles": float(is_particle.sum()),
+        }
 
     def _log(self, means: dict[str, float], seconds_per_step: float) -> None:
         left = duration(seconds_per_step * (self.settings.steps - self.step))
@@ -171,12 +194,25 @@ class Trainer:
         with open(file, "a", newline="") as lines:
             writer = csv.writer(lines)
             if new:
-                writer.writerow(["step", "loss", "nearest_neighbour_accuracy", "particles", "learning_rate", "seconds_per_step"])
-            writer.writerow([self.step, means["loss"], means["accuracy"], self.particles, self.learning_rate(self.step), seconds_per_step])
+                writer.writerow(
+                    ["step", "loss", "nearest_neighbour_accuracy", "particles", "learning_rate", "seconds_per_step"]
+                )
+            writer.writerow(
+                [
+                    self.step,
+                    means["loss"],
+                    means["accuracy"],
+                    self.particles,
+                    self.learning_rate(self.step),
+                    seconds_per_step,
+                ]
+            )
 
     def save(self) -> None:
         """Write the averaged model with its card, and the state to go on from."""
-        save_model(self.out / "model.safetensors", self.average.module, {"training": self.card()})
+        averaged = self.average.module
+        assert isinstance(averaged, EmbeddingNetwork)
+        save_model(self.out / "model.safetensors", averaged, {"training": self.card()})
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
         names = [n for n, _ in self.network.named_parameters()]
@@ -186,8 +222,17 @@ class Trainer:
                 if i in state:
                     tensors[f"optimizer.{name}.{key}"] = state[i][key]
         with atomic_path(self._state_file) as temporary:
-            counters = {"step": self.step, "particles": self.particles, "seconds": self.seconds, "n_averaged": int(self.average.n_averaged)}
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, str(temporary), metadata={"counters": json.dumps(counters)})
+            counters = {
+                "step": self.step,
+                "particles": self.particles,
+                "seconds": self.seconds,
+                "n_averaged": int(self.average.n_averaged),
+            }
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                str(temporary),
+                metadata={"counters": json.dumps(counters)},
+            )
 
     def card(self) -> dict[str, Any]:
         """What made the weights: settings, molecules, how much was seen, on what."""
@@ -204,23 +249,29 @@ class Trainer:
         tensors, metadata = read_safetensors(self._state_file, "a training state")
         try:
             counters = json.loads(metadata["counters"])
-            self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-            self.average.module.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+            self.network.load_state_dict(
+                {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+            )
+            self.average.module.load_state_dict(
+                {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+            )
         except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{self._state_file}: does not fit these settings; give another --out folder or the settings it was made with") from error
+            raise UserError(
+                f"{self._state_file}: does not fit these settings; give another --out folder or the settings it was made with"
+            ) from error
         self.step, self.particles, self.seconds = counters["step"], counters["particles"], counters["seconds"]
         self.average.n_averaged.fill_(counters["n_averaged"])
         for name, parameter in self.network.named_parameters():
             if f"optimizer.{name}.exp_avg" in tensors:
                 self.optimizer.state[parameter] = {
                     "step": torch.tensor(float(self.step)),
-                    "exp_avg": tensors[f"optimizer.{name}.exp_avg"].to(self.device).clone(memory_format=torch.preserve_format),
-                    "exp_avg_sq": tensors[f"optimizer.{name}.exp_avg_sq"].to(self.device).clone(memory_format=torch.preserve_format),
+                    "exp_avg": tensors[f"optimizer.{name}.exp_avg"]
+                    .to(self.device)
+                    .clone(memory_format=torch.preserve_format),
+                    "exp_avg_sq": tensors[f"optimizer.{name}.exp_avg_sq"]
+                    .to(self.device)
+                    .clone(memory_format=torch.preserve_format),
                 }
-
-
-def _as_is(pair: Pair) -> Pair:
-    return pair
 
 
 def _nearest_neighbour_accuracy(embeddings: torch.Tensor, label: torch.Tensor) -> float:

@@ -1,0 +1,58 @@
+"""One distribution: the Scipion plugin, and with the extra `engine` what the computing needs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "tomotwin_core" / "__init__.py").read_text()).group(1)
+
+# What Scipion already has is not listed: the plain install adds nothing to it.
+ENGINE = [
+    "torch>=2.6",
+    "numpy>=1.26",
+    "scipy>=1.10",
+    "mrcfile>=1.4",
+    "starfile>=0.5.8",
+    "pandas",
+    "gemmi>=0.6.5",
+    "zarr>=3.0",
+    "safetensors>=0.4",
+    "scikit-learn>=1.4",
+    "pytorch-metric-learning>=2.5",
+    "torch-ctf>=0.3",
+    "torch-fourier-filter>=0.2",
+    "tqdm>=4.60",
+    "matplotlib>=3.7",
+    "tifffile>=2023.7",
+]
+
+setup(
+    name="tomotwin-scipion",
+    version=VERSION,
+    description="Find macromolecules in cryo-electron tomograms from one reference or de novo: a Scipion plugin and its engine",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="GPL-3.0-or-later",
+    python_requires=">=3.8",
+    packages=find_packages(include=["tomotwin_core", "tomotwin_core.*", "tomotwin_scipion", "tomotwin_scipion.*"]),
+    package_data={
+        "tomotwin_core": ["structures/data/*", "model/data/*"],
+        "tomotwin_scipion": ["protocols.conf", "*.png", "templates/*.json.template"],
+    },
+    extras_require={
+        "engine": ENGINE,
+        "scipion": ["scipion-pyworkflow", "scipion-em", "scipion-em-tomo", "scipion-app"],
+        "test": ["pytest", "ruff", "mypy"],
+    },
+    entry_points={
+        "pyworkflow.plugin": ["tomotwin_scipion = tomotwin_scipion"],
+        "console_scripts": ["tomotwin = tomotwin_core.cli.main:main"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Bio-Informatics",
+    ],
+)
