@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from typing import Iterable, List, Optional
+from typing import Any, Iterable, List, Optional
 
 import pwem
 import pyworkflow.utils as pwutils
@@ -39,7 +39,6 @@ class Plugin(pwem.Plugin):
 
     _homeVar = TOMOTWIN_ENGINE_HOME
     _supportedVersions = [ENGINE_VERSION]
-    _url = "https://github.com/scipion-em/" + DISTRIBUTION
     _processingField = [TOMO]
 
     # ------------------------------ configuration ------------------------------
@@ -130,9 +129,9 @@ class Plugin(pwem.Plugin):
     @classmethod
     def runTomotwin(
         cls,
-        protocol,
+        protocol: Any,
         command: str,
-        args: Iterable,
+        args: Iterable[Any],
         gpu: bool = False,
         expected: Optional[str] = None,
     ) -> None:
@@ -161,7 +160,7 @@ class Plugin(pwem.Plugin):
 
     # ------------------------------ installing ------------------------------
     @classmethod
-    def defineBinaries(cls, env) -> None:
+    def defineBinaries(cls, env: Any) -> None:
         """Offer the engine's own environment: a plain Python venv, no conda."""
         inScipionsEnvironment = importlib.util.find_spec("torch") is not None
         env.addPackage(

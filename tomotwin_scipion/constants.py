@@ -3,7 +3,7 @@
 ENGINE_VERSION = "1.0.0"
 """Version of the engine that the plugin's installer puts into an environment of its own."""
 
-DISTRIBUTION = "scipion-em-tomotwin-core"
+DISTRIBUTION = "tomotwin-scipion"
 """Name of the Python distribution that carries plugin and engine."""
 
 # Configuration variables. scipion-em-tomotwin, the wrapper of the original program, already uses

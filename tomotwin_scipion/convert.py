@@ -18,7 +18,7 @@ from pyworkflow.utils import cleanPath, createAbsLink
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 
-from .star import read_table, write_table
+from .star import Table, read_table, write_tables
 
 MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
 LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")
@@ -145,8 +145,9 @@ def write_positions(
     samplingRate: float,
     tsIds: Iterable[str],
     names: Optional[Dict[int, str]] = None,
+    diameters: Optional[Dict[int, float]] = None,
 ) -> None:
-    """Write coordinates as a STAR table that the engine and RELION 4 read.
+    """Write coordinates as a STAR file that the engine reads, and RELION 4.
 
     Parameters
     ----------
@@ -159,19 +160,30 @@ def write_positions(
     tsIds
         Tomograms whose coordinates are written.
     names
-        Target's name by group id; without it neither label nor score is written.
+        Target's name by group id, written together with the score; without it neither is.
+    diameters
+        Particle diameter by group id, in A; the box size where it is not given.
     """
     factor = coordinates.getSamplingRate() / samplingRate
-    labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+    box = float((coordinates.getBoxSize() or 0) * coordinates.getSamplingRate())
+    labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "tomotwinDiameterAngst"]
     if names is not None:
         labels += ["tomotwinLabel", "tomotwinScore"]
+    tomograms: List[list] = []
     rows: List[list] = []
     for tsId in tsIds:
         tomogram = coordinates.getPrecedents()[{Tomogram.TS_ID_FIELD: tsId}]
+        tomograms.append([tsId, float(samplingRate)])
         for coordinate in coordinates.iterCoordinates(volume=tomogram):
             position = coordinate.getPosition(BOTTOM_LEFT_CORNER)
+            group = coordinate.getGroupId()
             row: list = [tsId] + [float(value * factor) for value in position]
+            row.append((diameters or {}).get(group, box))
             if names is not None:
-                row += [names[coordinate.getGroupId()], float(coordinate.getScore())]
+                row += [names[group], float(coordinate.getScore())]
             rows.append(row)
-    write_table(path, "particles", labels, rows)
+    tables: Dict[str, Table] = {
+        "tomotwin_tomograms": (["rlnTomoName", "tomotwinVoxelSizeAngst"], tomograms),
+        "particles": (labels, rows),
+    }
+    write_tables(path, tables)

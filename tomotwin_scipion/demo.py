@@ -167,9 +167,8 @@ def work_inside_scipion(out: str) -> None:
 
 def prepare(project: Any, protocolClass: Any, **values: Any) -> Any:
     """The project's run of this protocol, from an earlier demo or new; the demo has one run of each."""
-    for run in project.getRuns(refresh=True):
+    for run in project.getRuns(refresh=True, checkPids=True):  # what was killed is then known to have failed
         if run.getClassName() == protocolClass.__name__:
-            project._updateProtocol(run)
             return run
     return project.newProtocol(protocolClass, **values)
 
@@ -178,6 +177,8 @@ def finish(project: Any, *protocols: Any) -> None:
     """Launch the protocols that are not finished yet, side by side, and wait for them."""
     todo = [protocol for protocol in protocols if not protocol.isFinished()]
     for protocol in todo:
+        if protocol.isActive():  # an interrupted demo left it running
+            continue
         errors = protocol.validate()
         if errors:
             raise RuntimeError(f"{protocol.getClassLabel()}: " + " ".join(errors))
@@ -186,8 +187,8 @@ def finish(project: Any, *protocols: Any) -> None:
     while any(protocol.isActive() for protocol in todo):
         time.sleep(POLL_SECONDS)
         for number, protocol in enumerate(todo):
-            project._updateProtocol(protocol)
-            shown[number] = show_progress(protocol, shown[number])
+            project._updateProtocol(protocol, checkPid=True)
+            shown[number] = show_progress(protocol.getStderrLog(), shown[number])
     for protocol in protocols:
         if not protocol.isFinished():
             log = os.path.join(project.path, protocol.getStdoutLog())
@@ -196,15 +197,14 @@ def finish(project: Any, *protocols: Any) -> None:
         say(f"   {protocol.getClassLabel()}: {took}")
 
 
-def show_progress(protocol: Any, position: int) -> int:
-    """Repeat new progress lines of a protocol's log, which are those with a percentage in them."""
-    path = protocol.getStdoutLog()
-    if not os.path.exists(path):
+def show_progress(log: str, position: int) -> int:
+    """Repeat the engine's progress lines, one in ten seconds, that came to a protocol's log since `position`."""
+    if not os.path.exists(log):
         return position
-    with open(path, errors="replace") as file:
+    with open(log, errors="replace") as file:
         file.seek(position)
         for line in file:
-            if "%" in line and "Running command" not in line:
+            if " %, " in line:
                 say("     " + line.strip())
         return file.tell()
 
@@ -217,21 +217,24 @@ def evaluate(out: str, picking: Any) -> None:
 
     coordinates = getattr(picking, OUTPUT_COORDINATES)
     with open(picking._getGroupsFile(), newline="") as file:
-        names = {int(row["group_id"]): row["target"] for row in csv.DictReader(file)}
+        groups = list(csv.DictReader(file))
+    names = {int(row["group_id"]): row["target"] for row in groups}
+    diameters = {int(row["group_id"]): float(row["diameter_A"]) for row in groups}
     folder = os.path.join(out, "picks")
     os.makedirs(folder, exist_ok=True)
+    # A list first: Scipion's sets cannot be asked for an item while they are iterated over.
+    tomograms = [(item.getTsId(), os.path.realpath(item.getFileName())) for item in coordinates.getPrecedents()]
     picks: List[str] = []
     truths: List[str] = []
-    tomograms: List[str] = []
-    for tomogram in coordinates.getPrecedents().iterItems():
-        tsId, simulated = tomogram.getTsId(), os.path.realpath(tomogram.getFileName())
+    candidates: List[str] = []
+    for tsId, simulated in tomograms:
         picks.append(os.path.join(folder, tsId + "_picks.star"))
-        write_positions(coordinates, picks[-1], tomogram.getSamplingRate(), [tsId], names)
+        write_positions(coordinates, picks[-1], coordinates.getSamplingRate(), [tsId], names, diameters)
         truths.append(os.path.splitext(simulated)[0] + "_truth.star")
-        tomograms.append(simulated)
-    call = [Plugin.getVar(TOMOTWIN_BIN), "evaluate", *picks, "--truth", *truths]
+        candidates.append(picking._getPeaksFile(tsId))
+    call = [Plugin.getVar(TOMOTWIN_BIN), "evaluate", *picks, "--truth", *truths, "--candidates", *candidates]
     call += ["--out", os.path.join(out, "scores.csv")]
-    call += ["--picture", os.path.join(out, "picks.png"), "--tomogram", tomograms[0]]
+    call += ["--picture", os.path.join(out, "picks.png"), "--tomogram", tomograms[0][1]]
     subprocess.run(call, check=True)
 
 

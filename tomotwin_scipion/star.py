@@ -10,6 +10,7 @@ import tempfile
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 Row = Dict[str, str]
+Table = Tuple[Sequence[str], Iterable[Sequence[Any]]]
 
 
 def read_table(path: str, block: str) -> List[Row]:
@@ -48,19 +49,20 @@ def read_pairs(path: str, block: str) -> Row:
     return pairs
 
 
-def write_table(path: str, block: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write one loop; to a temporary name first, so that no half file is ever found under ``path``."""
+def write_tables(path: str, tables: Dict[str, Table]) -> None:
+    """Write loops, (labels, rows) by block; to a temporary name first, so that no half file is ever found."""
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".star")
     try:
         with os.fdopen(handle, "w") as file:
-            file.write(f"\ndata_{block}\n\nloop_\n")
-            for number, label in enumerate(labels, start=1):
-                file.write(f"_{label} #{number}\n")
-            for row in rows:
-                file.write("  ".join(_word(value) for value in row) + "\n")
-            file.write("\n")
-        os.chmod(temporary, 0o644)
+            for block, (labels, rows) in tables.items():
+                file.write(f"\ndata_{block}\n\nloop_\n")
+                for number, label in enumerate(labels, start=1):
+                    file.write(f"_{label} #{number}\n")
+                for row in rows:
+                    file.write("  ".join(_word(value) for value in row) + "\n")
+                file.write("\n")
+        os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

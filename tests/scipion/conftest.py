@@ -63,6 +63,12 @@ def planted_tomogram(particles: dict[tuple[int, int, int], int]) -> np.ndarray:
     return volume
 
 
+def point(parameter: Any, protocol: Any, output: str) -> None:
+    """Connect an input of a protocol with an output of another, as drawing the line in the window does."""
+    parameter.set(protocol)
+    parameter.setExtended(output)
+
+
 @pytest.fixture(scope="session")
 def project() -> Any:
     """An empty Scipion project, current folder for the rest of the session."""

@@ -108,7 +108,6 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--voxel-size", type=float)
     parser.add_argument("--contrast", choices=["dark", "bright"])
-    parser.add_argument("--stride", type=int)
     parser.add_argument("--device")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--diameter", type=float)

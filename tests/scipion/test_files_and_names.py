@@ -16,7 +16,7 @@ from tomo.objects import Tomogram
 import tomotwin_scipion
 from tomotwin_scipion import Plugin
 from tomotwin_scipion.convert import Pick, link_tomogram, new_coordinate, read_picks, target_name
-from tomotwin_scipion.star import read_pairs, read_table, write_table
+from tomotwin_scipion.star import read_pairs, read_table, write_tables
 from tomotwin_scipion.targets import prepare_targets, read_targets, write_targets
 
 PACKAGE = Path(tomotwin_scipion.__file__).parent
@@ -40,7 +40,7 @@ def test_a_table_after_another_block_is_read_and_its_values_come_back(tmp_path: 
 
 def test_what_is_written_is_read_back_to_a_hundred_thousandth(tmp_path: Path) -> None:
     path = str(tmp_path / "b.star")
-    write_table(path, "particles", ["name", "x"], [["a b", 1.123456], ["c", 2]])
+    write_tables(path, {"other": (["y"], [[1]]), "particles": (["name", "x"], [["a b", 1.123456], ["c", 2]])})
     rows = read_table(path, "particles")
     assert [row["name"] for row in rows] == ["a b", "c"]
     assert [float(row["x"]) for row in rows] == [1.12346, 2.0]
@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back_to_a_hundred_thousandth(tmp_path: Path) ->
 
 def test_an_empty_table_has_no_rows_and_a_missing_one_is_said(tmp_path: Path) -> None:
     path = str(tmp_path / "c.star")
-    write_table(path, "particles", ["x"], [])
+    write_tables(path, {"particles": (["x"], [])})
     assert read_table(path, "particles") == []
     with pytest.raises(ValueError, match="has no block data_optics"):
         read_table(path, "optics")
@@ -66,7 +66,7 @@ def test_picks_keep_label_score_and_diameter(tmp_path: Path) -> None:
     path = str(tmp_path / "p.star")
     labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
     labels += ["tomotwinLabel", "tomotwinScore", "tomotwinDiameterAngst"]
-    write_table(path, "particles", labels, [["t", 1.5, 2.0, 3.0, "ribosome", 0.875, 250.0]])
+    write_tables(path, {"particles": (labels, [["t", 1.5, 2.0, 3.0, "ribosome", 0.875, 250.0]])})
     assert read_picks(path) == [Pick(1.5, 2.0, 3.0, "ribosome", 0.875, 250.0)]
 
 
@@ -157,6 +157,13 @@ def test_activation_and_gpus_come_in_front_of_the_command(monkeypatch: pytest.Mo
 def test_the_engine_does_not_inherit_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     assert "PYTHONPATH" not in Plugin.getEnviron()
+
+
+def test_the_installer_takes_the_engine_of_the_plugins_own_version() -> None:
+    import tomotwin_core
+    from tomotwin_scipion.constants import ENGINE_VERSION
+
+    assert ENGINE_VERSION == tomotwin_scipion.__version__ == tomotwin_core.__version__
 
 
 # ------------------------------ house rules ------------------------------

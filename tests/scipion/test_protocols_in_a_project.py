@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SHAPE, VOXEL_SIZE_A, planted_tomogram, write_mrc
+from conftest import SHAPE, VOXEL_SIZE_A, planted_tomogram, point, write_mrc
 from pwem.protocols import ProtImportVolumes
 from pyworkflow.object import Pointer
 from tomo.constants import BOTTOM_LEFT_CORNER
@@ -23,11 +23,6 @@ PLANTED = {
     "TS_2_nd": {(69, 49, 0): 2, (1, 2, 3): 2},
 }
 FILE_NAMES = {"first": "first.mrc", "TS_2_nd": "2-nd.mrc"}
-
-
-def point(parameter: Any, protocol: Any, output: str) -> None:
-    parameter.set(protocol)
-    parameter.setExtended(output)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +130,7 @@ def test_the_engine_is_told_voxel_size_contrast_and_the_tomograms_acquisition(
     lines = [" ".join(call) for call in calls()]
     embeds = [line for line in lines if line.startswith("embed ")]
     assert len(embeds) == 2
-    assert all("--voxel-size 8 --contrast bright --stride 2 --device cpu" in line for line in embeds)
+    assert all("--voxel-size 8 --contrast bright --device cpu" in line for line in embeds)
     (reference,) = (line for line in lines if line.startswith("reference "))
     assert "--tilt-min -60 --tilt-max 60 --tilt-step 3 --dose 90" in reference
     assert "--diameter 150" in reference and "--model released" in reference
@@ -167,7 +162,9 @@ def test_example_positions_make_a_target_of_their_own(
     assert [word for word in reference if word.endswith(".zarr")] == [
         embedded._getExtraPath(tsId + ".zarr") for tsId in sorted(PLANTED)
     ]
+    assert {row["tomotwinVoxelSizeAngst"] for row in read_table(star, "tomotwin_tomograms")} == {"8.00000"}
     rows = read_table(star, "particles")
+    assert {float(row["tomotwinDiameterAngst"]) for row in rows} == {14 * VOXEL_SIZE_A}
     found = {(row["rlnTomoName"], *(float(row["rlnCoordinate" + axis]) for axis in "XYZ")) for row in rows}
     assert found == {(tsId, *position) for tsId, particles in PLANTED.items() for position in particles}
     assert protocol._getTargets()[0].name == "examples"

@@ -96,16 +96,6 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
             label="Model file",
             help="A model in safetensors format, as `tomotwin train` writes it.",
         )
-        form.addParam(
-            "stride",
-            params.EnumParam,
-            choices=["2", "4"],
-            default=0,
-            expertLevel=LEVEL_ADVANCED,
-            label="Stride (voxels)",
-            help=f"Distance between embedded places, in voxels of {MODEL_VOXEL_SIZE_A:g} Å. 2 is what the network was "
-            "made for. 4 takes an eighth of the disk space and finds small particles less well.",
-        )
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
@@ -208,7 +198,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
             return []
         return [
             f"{output.getSize()} tomograms were rescaled to {MODEL_VOXEL_SIZE_A:g} Å/voxel and embedded densely "
-            f"(stride {self.getEnumText('stride')} voxels) with the {output.getModel()} TomoTwin model."
+            f"with the {output.getModel()} TomoTwin model."
         ]
 
     def _citations(self) -> List[str]:
@@ -227,8 +217,6 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
             f"{self.inputTomograms.get().getSamplingRate():g}",
             "--contrast",
             CONTRASTS[self.contrast.get()],
-            "--stride",
-            self.getEnumText("stride"),
         ]
 
     def _getZarr(self, tsId: str) -> str:

@@ -86,8 +86,8 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             allowsNull=True,
             label="Example positions",
             help="Optional, instead of or beside the references: a few centres of the particle picked by hand in one "
-            "or more of these tomograms (5 to 20 are plenty). Together they make one more target, called "
-            "_examples_.",
+            "or more of these tomograms, 5 to 20 of them. Together they make one more target, called _examples_. Its "
+            "diameter is the box size they were picked with, unless one is given below.",
         )
         form.addParam(
             "thresholdMode",
@@ -138,13 +138,12 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        gpu = self.usesGpu()
         settings, threshold = self._digest(*self._searchSettings()), self._getThreshold()
-        made = self._insertFunctionStep(self.referencesStep, settings, prerequisites=[], needsGPU=gpu)
+        made = self._insertFunctionStep(self.referencesStep, settings, prerequisites=[], needsGPU=self.usesGpu())
         outputSteps = []
         for tsId in sorted(self.inputEmbeddings.get().getTSIds()):
             args: Tuple[Any, ...] = (tsId, settings, self._attempt(tsId))
-            located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[made], needsGPU=gpu)
+            located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[made], needsGPU=False)
             args += (threshold,)
             picked = self._insertFunctionStep(self.pickStep, *args, prerequisites=[located], needsGPU=False)
             args += (self._boxSettings(),)

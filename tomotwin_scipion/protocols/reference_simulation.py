@@ -29,7 +29,7 @@ def define_simulation_params(form: Any) -> None:
         "Tilt angles (deg)",
         expertLevel=LEVEL_ADVANCED,
         help="Tilt series with which the references are imaged: it shapes their missing wedge. Leave empty to take "
-        "what the tomograms' acquisition says, or where that says nothing the program's default.",
+        "what the tomograms' acquisition says, or where that says nothing the program's default, -60 to 60 by 2.",
     )
     for name, label in (("tiltMin", "first"), ("tiltMax", "last"), ("tiltStep", "step")):
         tilts.addParam(name, params.FloatParam, allowsNull=True, default=None, label=label)
@@ -41,12 +41,12 @@ def define_simulation_params(form: Any) -> None:
         expertLevel=LEVEL_ADVANCED,
         label="Total dose (e/Å^2)",
         help="Dose of the whole tilt series. Leave empty to take what the tomograms' acquisition says, "
-        "or where that says nothing the program's default.",
+        "or where that says nothing the program's default, 120.",
     )
     defocus = form.addLine(
         "Defocus (µm)",
         expertLevel=LEVEL_ADVANCED,
-        help="Range of the underfocus of the tilt series. Leave empty for the program's default, 2 to 5 µm.",
+        help="Range of the underfocus of the tilt series. Leave empty for the program's default, 2.5 to 5 µm.",
     )
     defocus.addParam("defocusMin", params.FloatParam, allowsNull=True, default=None, label="from")
     defocus.addParam("defocusMax", params.FloatParam, allowsNull=True, default=None, label="to")
