@@ -61,7 +61,7 @@ def read_atoms(path: Path | str, assembly: bool = True) -> AtomicPoints:
         structure = gemmi.read_structure(str(path))
     except Exception as error:  # gemmi raises RuntimeError, ValueError and UnicodeDecodeError alike
         raise UserError(
-            f"{path}: cannot be read as an mmCIF or PDB structure ({str(error).splitlines()[0]}); check the file"
+            f"{path}: cannot be read as an mmCIF or PDB structure ({str(error).partition(chr(10))[0]}); check the file"
         ) from error
     if len(structure) == 0:
         raise UserError(f"{path}: holds no atoms; give a structure with coordinates")

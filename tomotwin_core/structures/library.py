@@ -8,6 +8,8 @@ package and is computed from public structures by `tomotwin library build`.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +117,6 @@ def _load(path: Path) -> DensityLibrary:
         }
         with np.load(path, allow_pickle=False) as archive:
             arrays = {i: archive[i] for i in entries}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a density library ({error}); make one with `tomotwin library build`") from error
     return DensityLibrary(entries, arrays)

@@ -1,0 +1,63 @@
+"""Shared by the engine's tests: a network too small to be good but not trivial, and embedding fields with planted targets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import nn
+
+from tomotwin_core.embedding import EmbeddingField, open_field
+from tomotwin_core.embedding.field import _FORMAT
+from tomotwin_core.model import EmbeddingNetwork, NetworkSettings
+
+FieldMaker = Callable[..., EmbeddingField]
+
+
+def tiny_network(
+    seed: int = 0, widths: tuple[int, int, int, int, int] = (4, 5, 6, 8, 10), head: int = 12
+) -> EmbeddingNetwork:
+    """A network with batch norm statistics and offsets as training would leave them: none of them 0 or 1."""
+    torch.manual_seed(seed)
+    network = EmbeddingNetwork(NetworkSettings(widths=widths, head=head)).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, 0.0, 0.3)
+            nn.init.uniform_(module.running_var, 0.4, 1.6)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.0, 0.3)
+    return network
+
+
+@pytest.fixture(scope="session")
+def network() -> EmbeddingNetwork:
+    return tiny_network()
+
+
+@pytest.fixture
+def make_field(tmp_path: Path) -> FieldMaker:
+    """Write embeddings [z, y, x, 32] as `tomotwin embed` would have, and open them."""
+
+    def make(
+        embeddings: np.ndarray,
+        voxel_size_A: float = 10.0,
+        shape: tuple[int, int, int] | None = None,
+        name: str = "tomo",
+        model_hash: str = "hash",
+    ) -> EmbeddingField:
+        path = tmp_path / f"{name}.zarr"
+        group = zarr.open_group(str(path), mode="w")
+        original = shape or tuple(int(20 * (side - 1) / voxel_size_A) + 1 for side in embeddings.shape[:3])
+        group.attrs.update(
+            format=_FORMAT, tomogram=name, voxel_size_A=voxel_size_A, shape=list(original), contrast="dark", model_hash=model_hash,
+            stride=2, model_voxel_size_A=10.0,
+        )  # fmt: skip
+        for key, values in (("embeddings", embeddings), ("particleness", np.zeros(embeddings.shape[:3]))):
+            array = group.create_array(key, shape=values.shape, chunks=values.shape, dtype="float16", compressors=None)
+            array[:] = values.astype(np.float16)
+        return open_field(path)
+
+    return make
