@@ -367,7 +367,9 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
                 diameter, threshold = measured[name]
                 if self.thresholdMode == THRESHOLD_NUMBER:
                     threshold = self.threshold.get()
-                writer.writerow([group, name, f"{diameter:.0f}", f"{threshold:.3f}", counts[name], source])
+                # Without one of its own, a target's threshold comes from each tomogram's scores.
+                shown = "per tomogram" if np.isnan(threshold) else f"{threshold:.3f}"
+                writer.writerow([group, name, f"{diameter:.0f}", shown, counts[name], source])
 
     def _getOutput(self) -> SetOfCoordinates3D:
         """The output set, made with the first picks and appended to afterwards."""
