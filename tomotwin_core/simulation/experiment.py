@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -121,8 +122,12 @@ def simulate_dataset(
 ) -> list[Path]:
     """Write NAME.mrc and NAME_truth.star for each tomogram, references/SPECIES.mrc if asked, and simulation.json last.
 
-    Tomogram i depends on (seed, i) alone; those that are there already are kept, so an interrupted data set goes on.
+    Tomogram i depends on (seed, i) and the settings alone.  Each truth carries a fingerprint of all that made it and is
+    written after its tomogram: what is there already, complete and made alike, is kept, so an interrupted data set
+    goes on.
     """
+    made_by = _made_by(seed, settings, acquisition, defocus_range_um, densities)
+    fingerprint = _fingerprint(made_by, densities)
     molecules = Molecules(densities, settings.voxel_size_A)
     written = []
     if references:
@@ -133,34 +138,37 @@ def simulate_dataset(
         name = f"{prefix}_{index + 1:02d}"
         path, truth = out / f"{name}.mrc", out / f"{name}_truth.star"
         written.append(path)
-        if path.is_file() and truth.is_file() and _same(out, seed, settings, acquisition, densities):
+        if path.is_file() and truth.is_file() and fingerprint in truth.read_text(errors="replace"):
             continue
         rng = np.random.default_rng((seed, index))
         defocus = float(rng.uniform(*defocus_range_um)) if defocus_range_um else acquisition.defocus_um
         taken = Acquisition(**{**asdict(acquisition), "defocus_um": defocus})
         made = simulate_tomogram(molecules, set(densities), settings, taken, rng, name, device)
         write_mrc(path, made.volume, settings.voxel_size_A)
-        write_coordinates(truth, made.truth)
+        write_coordinates(truth, made.truth, simulation=fingerprint)
     with atomic_path(out / "simulation.json") as temporary:
-        Path(temporary).write_text(
-            json.dumps({**_made_by(seed, settings, acquisition, densities), **provenance()}, indent=1) + "\n"
-        )
+        Path(temporary).write_text(json.dumps({**made_by, **provenance()}, indent=1) + "\n")
     return written
 
 
 def _made_by(
-    seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]
+    seed: int,
+    settings: SampleSettings,
+    acquisition: Acquisition,
+    defocus_range_um: tuple[float, float] | None,
+    densities: Mapping[str, Density],
 ) -> dict[str, object]:
-    masses = {n: round(d.mass_kDa, 1) for n, d in densities.items()}
-    made = {"seed": seed, "sample": asdict(settings), "acquisition": asdict(acquisition), "species_kDa": masses}
-    return dict(json.loads(json.dumps(made)))
+    return {
+        "seed": seed,
+        "sample": asdict(settings),
+        "acquisition": asdict(acquisition),
+        "defocus_range_um": defocus_range_um,
+        "species_kDa": {n: round(d.mass_kDa, 1) for n, d in densities.items()},
+    }
 
 
-def _same(
-    out: Path, seed: int, settings: SampleSettings, acquisition: Acquisition, densities: Mapping[str, Density]
-) -> bool:
-    try:
-        old = json.loads((out / "simulation.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return all(old.get(k) == v for k, v in _made_by(seed, settings, acquisition, densities).items())
+def _fingerprint(made_by: dict[str, object], densities: Mapping[str, Density]) -> str:
+    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+    for name in sorted(densities):
+        digest.update(densities[name].values.tobytes())
+    return digest.hexdigest()[:16]

@@ -7,6 +7,9 @@ Fessler and Sutton 2003; Beatty et al. 2005 for the kernel's shape), that is, by
 all ky. Its transpose spreads the lines back: weighted with the ramp filter, that is weighted back-projection
 (Radermacher 1992). Neither ever interpolates in real space, so there are no aliasing artefacts, and the cost is two
 FFTs of the sample.
+
+A positive tilt turns the sample right-handed about +y: the point (x, z), counted from the middle voxel n // 2, is imaged
+at x cos(tilt) + z sin(tilt). In the images that middle lies at pixel 0 across the tilt axis (FFT order).
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def tilt_geometry(nz: int, nx: int, tilts_deg: tuple[float, ...], device: str = 
     width = _even(1.1 * np.hypot(nz, nx))
     angle = np.deg2rad(np.asarray(tilts_deg))[:, None]
     frequency = np.fft.fftfreq(width)[None]
-    kx, kz = (frequency * np.cos(angle)).ravel(), (-frequency * np.sin(angle)).ravel()
+    kx, kz = (frequency * np.cos(angle)).ravel(), (frequency * np.sin(angle)).ravel()
     rows, columns, values = [], [], []
     low_x, low_z = np.ceil(kx * mx - _WIDTH / 2), np.ceil(kz * mz - _WIDTH / 2)
     for dz in range(_WIDTH):

@@ -17,6 +17,8 @@ from scipy.spatial.transform import Rotation
 from tomotwin_core.structures.density import Density, low_passed
 
 _BODY = 0.2
+# What lies below this share of the maximum is the empty margin of a box.
+_CONTENT = 0.004
 _TRIES = 40
 # Gold is 19.3 g/cm^3 and scatters less per Da than protein (f_e(0) = 10.6 A per 197 Da against 0.205 A per Da above
 # vacuum).
@@ -99,6 +101,7 @@ class Molecules:
         self.voxel_size_A = voxel_size_A
         self.densities = dict(densities)
         self._smooth = {name: low_passed(d, voxel_size_A) for name, d in self.densities.items()}
+        self._reach = {name: _reach(values) for name, values in self._smooth.items()}
         self._variants = variants
         self._kept: dict[str, list[RotatedCopy]] = {}
 
@@ -116,7 +119,8 @@ class Molecules:
         rotation = Rotation.random(random_state=rng).as_matrix()
         offset = rng.uniform(-0.5, 0.5, 3)
         scale = self.voxel_size_A / density.voxel_size_A
-        half = int(np.ceil((smooth.shape[0] / 2) / scale * 1.0)) + 1
+        # The corners of the reference's box turn outwards: what counts is how far the molecule reaches in any direction.
+        half = int(np.ceil(self._reach[name] / scale)) + 1
         axis = np.arange(-half, half + 1)
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
         points = np.stack([x, y, z]).reshape(3, -1) - offset[:, None]
@@ -193,8 +197,14 @@ def _turn_by_cube(copy: RotatedCopy, rng: np.random.Generator) -> RotatedCopy:
     return RotatedCopy(turned(copy.values), turned(copy.body), matrix @ copy.rotation, matrix @ copy.offset_vox)
 
 
+def _reach(values: np.ndarray) -> float:
+    """Distance of the farthest voxel with content from the box's middle, in voxels."""
+    content = np.argwhere(values > _CONTENT * values.max()) - (np.array(values.shape) - 1) / 2
+    return float(np.linalg.norm(content, axis=1).max())
+
+
 def _trimmed(copy: RotatedCopy) -> RotatedCopy:
-    content = np.argwhere(copy.values > 0.004 * copy.values.max())
+    content = np.argwhere(copy.values > _CONTENT * copy.values.max())
     middle = copy.values.shape[0] // 2
     half = int(np.abs(content - middle).max())
     cut = (slice(max(middle - half, 0), middle + half + 1),) * 3
