@@ -1,24 +1,26 @@
 """References from structures or maps: simulate the target, look at it through the network.
 
-All targets are simulated together, in a crowd of other molecules, in several small tomograms taken as the user's
-were. The embeddings at the true centres of some of these tomograms make the prototypes; in the others the whole
-picking is run, and the score that gives the best F1 there is the threshold proposed. No tomogram of the user takes
-part, so nothing is tuned on what is picked.
+All targets are simulated together, in a crowd of other molecules, in several small tomograms taken as the user's were.
+The embeddings at the true centres make the prototypes, and with those of the crowd and of the background between the
+space in which similarity is measured. Then each of these tomograms is picked with references made from the others, and
+the score that gives the best F1 over all of them is the threshold proposed. No tomogram of the user takes part, so
+nothing is tuned on what is picked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from tomotwin_core.embedding.dense import DenseEmbedder
 from tomotwin_core.errors import UserError
 from tomotwin_core.evaluation import rightness_in_order
 from tomotwin_core.model import STRIDE, WINDOW, Model
 from tomotwin_core.picking.location import LocationSettings, Peaks, peaks_of, suppressed
-from tomotwin_core.picking.references import ReferenceSet, Target, prototypes_of
+from tomotwin_core.picking.references import ReferenceSet, Space, Target, prototypes_of
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogram, simulate_tomogram
@@ -29,6 +31,9 @@ from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
 
 # Body voxels of 10 A per kDa (1.21 A^3 per Da, doubled by the blur of the contour).
 _BODY_VOXELS_PER_KDA = 2.4
+# Background is sampled at so many places of each tomogram, and counts as such from this far from any centre on.
+_BACKGROUND_PLACES = 4000
+_AWAY_STEPS = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,8 @@ class ReferenceSettings:
     target; crowd: other molecules beside the targets; defocus range over which the tomograms are spread."""
 
     shape: tuple[int, int, int] = (60, 144, 144)
-    n_prototype: int = 3
-    n_calibration: int = 2
-    prototypes: int = 3
+    tomograms: int = 5
+    prototypes: int = 1
     crowd: int = 10
     occupied: float = 0.2
     defocus_um: tuple[float, float] = (2.5, 5.0)
@@ -63,38 +67,73 @@ def references_from_densities(
                 "give a smaller part of it as the reference"
             )
     embedder = DenseEmbedder(model.network, device)
-    simulated = _simulate(densities, acquisition, settings, device)
-    samples: dict[str, list[np.ndarray]] = {name: [] for name in densities}
-    fields: list[tuple[SimulatedTomogram, np.ndarray]] = []
-    for index, tomogram in enumerate(progress(simulated, desc="embedding references", unit="tomograms")):
+    rng = np.random.default_rng(settings.seed)
+    seen = []
+    simulated = _simulate(densities, acquisition, settings, rng, device)
+    for tomogram in progress(simulated, desc="embedding references", unit="tomograms"):
         embeddings, _ = embedder.whole(normalise_local(-tomogram.volume))
-        for name, found in _at_truth(tomogram, embeddings).items():
-            if index < settings.n_prototype:
-                samples[name].append(found)
-        if index >= settings.n_prototype:
-            fields.append((tomogram, embeddings))
-    targets = []
-    for name, density in densities.items():
-        found = np.concatenate(samples[name]) if samples[name] else np.zeros((0, 1))
-        if len(found) < 3:
+        seen.append(_seen(tomogram, embeddings, rng))
+    for name in densities:
+        if sum(int((s.label == name).sum()) for s in seen) < 3:
             raise UserError(
                 f"{name}: could not be placed in a simulated tomogram; is the density that of one molecule of 20 to 300 A?"
             )
-        origin = (origins or {}).get(name, "")
-        targets.append(
-            Target(name, prototypes_of(found, settings.prototypes, settings.seed), density.diameter_A, origin=origin)
-        )
-    references = ReferenceSet(
-        tuple(targets), model.hash, {"acquisition": asdict(acquisition), "reference": asdict(settings)}
+    blank = ReferenceSet(
+        tuple(
+            Target(n, np.zeros((1, 1)), d.diameter_A, origin=(origins or {}).get(n, "")) for n, d in densities.items()
+        ),
+        model.hash,
+        {"acquisition": asdict(acquisition), "reference": asdict(settings)},
     )
-    return _calibrated(references, fields)
+    return _with_prototypes(_calibrated(blank, seen, settings), seen, settings)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A simulated tomogram through the network: the whole field, the embeddings at true centres with their labels, and
+    some at places away from all particles."""
+
+    tomogram: SimulatedTomogram
+    field: np.ndarray
+    at_truth: np.ndarray
+    label: np.ndarray
+    background: np.ndarray
+
+
+def _seen(tomogram: SimulatedTomogram, embeddings: np.ndarray, rng: np.random.Generator) -> _Seen:
+    grid = np.array(embeddings.shape[:3])
+    centres = tomogram.truth.xyz[:, ::-1] / STRIDE
+    index = np.clip(np.round(centres).astype(int), 0, grid - 1)
+    places = rng.integers(0, grid, (_BACKGROUND_PLACES, 3))
+    if len(centres):
+        distance, _ = cKDTree(centres).query(places)
+        places = places[distance > _AWAY_STEPS]
+    return _Seen(tomogram, embeddings, embeddings[tuple(index.T)], tomogram.truth.label, embeddings[tuple(places.T)])
+
+
+def _with_prototypes(references: ReferenceSet, seen: Sequence[_Seen], settings: ReferenceSettings) -> ReferenceSet:
+    """The same targets with the space and the prototypes that these tomograms give."""
+    embeddings = np.concatenate([s.at_truth for s in seen])
+    label = np.concatenate([s.label for s in seen])
+    space = Space.fitted(embeddings, label, np.concatenate([s.background for s in seen]))
+    moved = space.transform(embeddings)
+    targets = []
+    for target in references.targets:
+        own = moved[label == target.name]
+        # A target that one fold lacks altogether matches nothing there.
+        prototypes = prototypes_of(own, settings.prototypes, settings.seed) if len(own) else -moved[:1]
+        targets.append(replace(target, prototypes=prototypes))
+    return replace(references, targets=tuple(targets), space=space)
 
 
 def _simulate(
-    densities: Mapping[str, Density], acquisition: Acquisition, settings: ReferenceSettings, device: str
+    densities: Mapping[str, Density],
+    acquisition: Acquisition,
+    settings: ReferenceSettings,
+    rng: np.random.Generator,
+    device: str,
 ) -> list[SimulatedTomogram]:
     library = load_library()
-    rng = np.random.default_rng(settings.seed)
     crowd = _crowd(library, densities, settings.crowd, rng)
     molecules = Molecules({**crowd, **densities}, MODEL_VOXEL_SIZE_A)
     depth, height, width = settings.shape
@@ -104,12 +143,12 @@ def _simulate(
         n: int(np.clip(room / (_BODY_VOXELS_PER_KDA * d.mass_kDa), 4, 20)) for n, d in molecules.densities.items()
     }
     sample = SampleSettings(settings.shape, MODEL_VOXEL_SIZE_A, slab * MODEL_VOXEL_SIZE_A, copies, occupied=0.4)
-    defoci = np.linspace(*settings.defocus_um, settings.n_prototype)
-    defoci = np.concatenate([defoci, np.linspace(*settings.defocus_um, settings.n_calibration + 2)[1:-1]])
+    defoci = np.linspace(*settings.defocus_um, settings.tomograms)
     made = []
     for index, defocus in enumerate(progress(defoci, desc="simulating references", unit="tomograms")):
         taken = replace(acquisition, defocus_um=float(defocus))
-        made.append(simulate_tomogram(molecules, set(densities), sample, taken, rng, f"reference_{index}", device))
+        listed = set(molecules.densities)
+        made.append(simulate_tomogram(molecules, listed, sample, taken, rng, f"reference_{index}", device))
     return made
 
 
@@ -130,20 +169,16 @@ def _alike(library: DensityLibrary, id: str, density: Density) -> bool:
     )
 
 
-def _at_truth(tomogram: SimulatedTomogram, embeddings: np.ndarray) -> dict[str, np.ndarray]:
-    """Embeddings at the grid points nearest to the true centres, by species."""
-    grid = np.array(embeddings.shape[:3])
-    index = np.clip(np.round(tomogram.truth.xyz[:, ::-1] / STRIDE).astype(int), 0, grid - 1)
-    return {name: embeddings[tuple(index[tomogram.truth.label == name].T)] for name in np.unique(tomogram.truth.label)}
-
-
-def _calibrated(references: ReferenceSet, fields: list[tuple[SimulatedTomogram, np.ndarray]]) -> ReferenceSet:
-    """Set each target's threshold to the score of the best F1 in the calibration tomograms."""
-    settings = LocationSettings(min_score=-1.0)
+def _calibrated(references: ReferenceSet, seen: Sequence[_Seen], settings: ReferenceSettings) -> ReferenceSet:
+    """Set each target's threshold to the score of the best F1 over all tomograms, each picked with references made from
+    the others."""
+    location = LocationSettings(min_score=-1.0)
     spacing = STRIDE * MODEL_VOXEL_SIZE_A
-    picked: list[tuple[Peaks, SimulatedTomogram]] = [
-        (suppressed(peaks_of(references.similarity(e), settings), references, spacing, settings), t) for t, e in fields
-    ]
+    picked: list[tuple[Peaks, SimulatedTomogram]] = []
+    for index, left_out in enumerate(seen):
+        fold = _with_prototypes(references, [*seen[:index], *seen[index + 1 :]], settings)
+        peaks = suppressed(peaks_of(fold.similarity(left_out.field), location), fold, spacing, location)
+        picked.append((peaks, left_out.tomogram))
     targets = []
     for index, target in enumerate(references.targets):
         right, scores, true = [], [], 0

@@ -23,11 +23,48 @@ from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model.checkpoint import read_safetensors
 
 _FORMAT = "tomotwin references 1"
+# Towards a round scatter, so that directions seen in few examples are not blown up.
+_SHRINKAGE = 0.1
+
+
+@dataclass(frozen=True)
+class Space:
+    """The frame in which embeddings are compared: centred on the background, made round within a species.
+
+    `centre` (32,): the mean embedding of places without a particle. `matrix` (32, 32): the inverse square root of the
+    scatter of one molecule's embeddings about their mean, pooled over molecules (Fisher 1936), so that what changes
+    between two copies of one molecule counts little and what tells molecules apart counts much.
+    """
+
+    centre: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def plain(cls, size: int = 32) -> Space:
+        """The embeddings as they are: cosine similarity of the network's own output."""
+        return cls(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))
+
+    @classmethod
+    def fitted(cls, embeddings: np.ndarray, species: np.ndarray, background: np.ndarray) -> Space:
+        """From example embeddings (n, 32) with their species (n,), and background embeddings (m, 32)."""
+        residuals = np.concatenate(
+            [embeddings[species == s] - embeddings[species == s].mean(0) for s in np.unique(species)]
+        )
+        scatter = residuals.T @ residuals / max(len(residuals) - len(np.unique(species)), 1)
+        size = len(scatter)
+        scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * np.trace(scatter) / size * np.eye(size)
+        values, vectors = np.linalg.eigh(scatter)
+        return cls(background.mean(0).astype(np.float32), (vectors / np.sqrt(values)).astype(np.float32))
+
+    def transform(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings (..., 32) -> unit vectors in this frame."""
+        moved = (embeddings - self.centre) @ self.matrix
+        return moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-9)
 
 
 @dataclass(frozen=True)
 class Target:
-    """prototypes (k, 32) float32, unit length; diameter_A; threshold: the proposed one, NaN where none could be
+    """prototypes (k, 32) float32, unit vectors of the set's space; diameter_A; threshold: the proposed one, NaN where none could be
     calibrated; origin: what it was made from."""
 
     name: str
@@ -44,6 +81,7 @@ class ReferenceSet:
     targets: tuple[Target, ...]
     model_hash: str
     made_by: dict[str, Any] = field(default_factory=dict)
+    space: Space = field(default_factory=Space.plain)
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +89,7 @@ class ReferenceSet:
 
     def similarity(self, embeddings: np.ndarray) -> np.ndarray:
         """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32."""
-        flat = embeddings.reshape(-1, embeddings.shape[-1])
+        flat = self.space.transform(embeddings.reshape(-1, embeddings.shape[-1]))
         out = np.empty((len(flat), len(self.targets)), np.float32)
         for i, target in enumerate(self.targets):
             out[:, i] = (flat @ target.prototypes.T).max(1)
@@ -71,6 +109,10 @@ class ReferenceSet:
         tensors = {
             f"prototypes.{i}": torch.from_numpy(np.ascontiguousarray(t.prototypes)) for i, t in enumerate(self.targets)
         }
+        tensors |= {
+            "space.centre": torch.from_numpy(self.space.centre),
+            "space.matrix": torch.from_numpy(self.space.matrix),
+        }
         with atomic_path(path) as temporary:
             save_file(tensors, str(temporary), metadata={"references": json.dumps(header)})
 
@@ -87,13 +129,14 @@ def load_references(path: Path | str) -> ReferenceSet:
             Target(t["name"], tensors[f"prototypes.{i}"].numpy(), t["diameter_A"], t["threshold"], t["origin"])
             for i, t in enumerate(header["targets"])
         )
+        space = Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy())
+        return ReferenceSet(targets, header["model_hash"], header.get("made_by", {}), space)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a references file; make one with `tomotwin reference`") from error
-    return ReferenceSet(targets, header["model_hash"], header.get("made_by", {}))
 
 
 def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Cluster example embeddings (n, 32) into at most `count` unit prototypes (spherical k-means); at least six
+    """Cluster example unit vectors (n, 32) into at most `count` unit prototypes (spherical k-means); at least six
     examples stand behind each."""
     count = max(min(count, len(embeddings) // 6), 1)
     if count == 1:
