@@ -1,0 +1,173 @@
+"""One network, two forms, one answer; and a model file that comes back as it was."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_network
+from safetensors.torch import save_file
+
+from tomotwin_core.errors import UserError
+from tomotwin_core.model import (
+    EMBEDDING_SIZE,
+    HALF_WINDOW,
+    STRIDE,
+    WINDOW,
+    EmbeddingNetwork,
+    NetworkSettings,
+    load_model,
+    save_model,
+)
+from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
+from tomotwin_core.model.network import dense_shape, folded, split_output
+
+TOLERANCE = 1e-4
+# Odd, even, non-cubic, a single window, one embedding along an axis and several along another.
+SHAPES = [(37, 37, 37), (38, 41, 45), (37, 52, 39), (44, 37, 61)]
+
+
+def random_volume(shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    return torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def windows_at(volume: torch.Tensor, corners: np.ndarray) -> torch.Tensor:
+    """Windows (n, 1, 37, 37, 37) with their first voxel at corners (n, 3) z, y, x."""
+    return torch.stack([volume[0, :, z : z + WINDOW, y : y + WINDOW, x : x + WINDOW] for z, y, x in corners.tolist()])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_the_dense_form_equals_the_window_form_at_every_window(
+    network: EmbeddingNetwork, shape: tuple[int, int, int]
+) -> None:
+    volume = random_volume(shape)
+    dense, particleness = split_output(network.dense(volume), dim=0)
+    assert tuple(dense.shape) == (EMBEDDING_SIZE, *dense_shape(shape))
+    grid = np.stack(np.meshgrid(*map(np.arange, dense_shape(shape)), indexing="ij")).reshape(3, -1).T
+    chosen = np.random.default_rng(0).permutation(grid)[:40]
+    embeddings, logits = network(windows_at(volume, STRIDE * chosen))
+    at = tuple(torch.from_numpy(chosen.T))
+    assert (dense[:, at[0], at[1], at[2]].T - embeddings).abs().max() < TOLERANCE
+    assert (particleness[at] - logits).abs().max() < TOLERANCE
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(len(chosen)), atol=1e-5)
+    if len(chosen) > 8:
+        assert embeddings.std(0).max() > 100 * TOLERANCE, "the network tells windows apart, or the test tells nothing"
+
+
+@torch.inference_mode()
+def test_the_network_at_its_released_size_agrees_with_itself_too() -> None:
+    network = tiny_network(1, NetworkSettings().widths, NetworkSettings().head)
+    volume = random_volume((39, 40, 41))
+    dense = split_output(network.dense(volume), dim=0)[0]
+    for corner in ([0, 0, 0], [1, 1, 2]):
+        alone = network(windows_at(volume, STRIDE * np.array([corner])))[0][0]
+        z, y, x = corner
+        assert (dense[:, z, y, x] - alone).abs().max() < TOLERANCE
+    assert network.n_parameters == sum(p.numel() for p in network.parameters()) > 500_000
+
+
+@torch.inference_mode()
+def test_folding_the_batch_norms_changes_nothing(network: EmbeddingNetwork) -> None:
+    volume = random_volume((41, 38, 43))
+    fast = folded(network)
+    assert (fast.dense(volume) - network.dense(volume)).abs().max() < TOLERANCE
+    assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in fast.modules())
+    assert any(isinstance(m, torch.nn.BatchNorm3d) for m in network.modules()), "the original is left as it was"
+
+
+@torch.inference_mode()
+def test_windows_gathered_from_the_shared_trunk_equal_the_window_form(network: EmbeddingNetwork) -> None:
+    volume = random_volume((47, 42, 51))
+    corners = np.random.default_rng(1).integers(0, dense_shape(volume.shape[2:]), (20, 3))
+    pooled = network.dense_pooled(volume)
+    shared = network.embed_pooled(network.windows_of(pooled, torch.from_numpy(corners)))
+    alone = network(windows_at(volume, STRIDE * corners))
+    for a, b in zip(shared, alone, strict=True):
+        assert (a - b).abs().max() < TOLERANCE
+
+
+@torch.inference_mode()
+def test_the_receptive_field_is_the_window_and_no_voxel_more(network: EmbeddingNetwork) -> None:
+    network = copy.deepcopy(network).double()
+    for parameter in network.parameters():
+        parameter.abs_()  # so that no maximum hides a bright voxel
+    side = 2 * WINDOW + 1
+    volume = random_volume((side, side, side)).double()
+    grid = (WINDOW - 1) // 2  # embedding i looks at voxels 2 i to 2 i + 36
+    first, last = STRIDE * grid, STRIDE * grid + WINDOW - 1
+
+    def changed(voxel: tuple[int, int, int]) -> float:
+        other = volume.clone()
+        other[(0, 0, *voxel)] = 1e7
+        span = slice(first, last + 1)
+        both = [network.dense(v[:, :, span, span, span]) for v in (volume, other)]
+        wide = [network.dense(v)[:, grid, grid, grid] for v in (volume, other)]
+        assert torch.allclose(wide[0], both[0].flatten(), atol=TOLERANCE)
+        return float((wide[1] - wide[0]).abs().max())
+
+    for corner in np.ndindex(2, 2, 2):
+        inside = tuple(last if c else first for c in corner)
+        assert changed((inside[0], inside[1], inside[2])) > 0.1, f"corner {inside} is not seen"
+    for axis in range(3):
+        for outside in (first - 1, last + 1):
+            voxel = [first + HALF_WINDOW] * 3
+            voxel[axis] = outside
+            assert changed((voxel[0], voxel[1], voxel[2])) == 0.0
+
+
+def test_a_window_that_is_smaller_than_the_network_needs_is_not_embedded(network: EmbeddingNetwork) -> None:
+    with pytest.raises(RuntimeError):
+        network(torch.zeros(1, 1, 36, 36, 36))
+
+
+@torch.inference_mode()
+def test_a_model_file_comes_back_with_its_weights_its_card_and_its_hash(
+    tmp_path: Path, network: EmbeddingNetwork
+) -> None:
+    path = tmp_path / "planted.safetensors"
+    save_model(path, network, {"figures": {"median F1": 0.5}})
+    model = load_model(path)
+    volume = random_volume((37, 39, 41))
+    assert torch.equal(model.network.dense(volume), network.dense(volume))
+    assert model.network.settings == network.settings and not model.network.training
+    assert model.hash == weights_hash(network) == model.card["hash"] and len(model.hash) == 16
+    assert model.card["figures"] == {"median F1": 0.5}
+    assert json.loads(path.with_suffix(".json").read_text()) == model.card
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["planted.json", "planted.safetensors"]
+    assert weights_hash(tiny_network(7)) != model.hash
+
+
+def test_the_released_model_opens_by_its_name_and_is_the_default() -> None:
+    model = load_model("released")
+    assert model.path == RELEASED_MODEL and load_model().hash == model.hash
+    assert model.network.settings.embedding_size == EMBEDDING_SIZE
+    assert model.card["hash"] == model.hash
+
+
+def test_what_is_no_model_file_is_told_in_one_sentence(tmp_path: Path, network: EmbeddingNetwork) -> None:
+    (tmp_path / "text.safetensors").write_text("no weights here")
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    save_model(tmp_path / "model.safetensors", network, {})
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    tensors = {"x": torch.zeros(3)}
+    card = {"format": "tomotwin model 1", "network": network.settings.as_dict()}
+    for name, metadata in {
+        "foreign": None,
+        "no_json": {"card": "{"},
+        "other_card": {"card": "[]"},
+        "other_format": {"card": '{"format": "tomotwin model 9"}'},
+        "other_tensors": {"card": json.dumps(card)},
+        "other_settings": {"card": json.dumps({**card, "network": {"widths": [1, 2], "depth": 3}})},
+    }.items():
+        save_file(tensors, str(tmp_path / f"{name}.safetensors"), metadata=metadata)
+    for name in (
+        "missing", "text", "empty", "cut", "foreign", "no_json", "other_card", "other_format", "other_tensors",
+        "other_settings",
+    ):  # fmt: skip
+        with pytest.raises(UserError) as problem:
+            load_model(tmp_path / f"{name}.safetensors")
+        assert f"{name}.safetensors" in str(problem.value) and "\n" not in str(problem.value)
