@@ -34,5 +34,8 @@ DARK = 0
 BRIGHT = 1
 CONTRASTS = ["dark", "bright"]
 
+LOWEST_LISTED_SCORE = 0.2
+"""The engine lists candidates down to this similarity unless asked for lower ones."""
+
 OUTPUT_EMBEDDINGS = "Embeddings"
 OUTPUT_COORDINATES = "output3DCoordinates"

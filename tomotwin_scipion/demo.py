@@ -20,6 +20,7 @@ it is imported; and from there as a process of its own that works inside that Sc
 import argparse
 import csv
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -192,7 +193,8 @@ def finish(project: Any, *protocols: Any) -> None:
     for protocol in protocols:
         if not protocol.isFinished():
             log = os.path.join(project.path, protocol.getStdoutLog())
-            raise RuntimeError(f"{protocol.getClassLabel()}: {protocol.getErrorMessage()} (log: {log})")
+            reason = re.sub(r"\x1b\[\d*m", "", protocol.getErrorMessage())  # Scipion colours it
+            raise RuntimeError(f"{protocol.getClassLabel()}: {reason} (log: {log})")
         took = f"{protocol.getElapsedTime().total_seconds():.0f} s" if protocol in todo else "kept"
         say(f"   {protocol.getClassLabel()}: {took}")
 

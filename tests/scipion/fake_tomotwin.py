@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--diameter", type=float)
     parser.add_argument("--threshold", default="auto")
+    parser.add_argument("--min-score", type=float)
     parser.add_argument("--embedding", action="append", default=[])
     for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose"):
         parser.add_argument(option, type=float)

@@ -96,7 +96,7 @@ def test_maps_and_scipions_coordinates_agree_with_the_engines_own_picks(
             ProtImportVolumes, filesPath=str(simulated / "references"), filesPattern="*.mrc", samplingRate=VOXEL_SIZE_A
         )
     )
-    picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=0.1)
+    picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1)
     point(picking.inputEmbeddings, embedded, "Embeddings")
     picking.inputReferences.append(Pointer(maps, extended="outputVolumes"))
     picking = launch(picking)

@@ -15,7 +15,7 @@ from tomo.objects import Coordinate3D, SetOfCoordinates3D, SetOfTomograms, Tomog
 from tomo.protocols import ProtTomoPicking
 
 from .. import Plugin
-from ..constants import MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS, OUTPUT_COORDINATES
+from ..constants import LOWEST_LISTED_SCORE, MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS, OUTPUT_COORDINATES
 from ..convert import Pick, new_coordinate, read_picks
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from ..targets import (
@@ -142,7 +142,7 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         made = self._insertFunctionStep(self.referencesStep, settings, prerequisites=[], needsGPU=self.usesGpu())
         outputSteps = []
         for tsId in sorted(self.inputEmbeddings.get().getTSIds()):
-            args: Tuple[Any, ...] = (tsId, settings, self._attempt(tsId))
+            args: Tuple[Any, ...] = (tsId, settings, self._attempt(tsId), self._minScoreArgs())
             located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[made], needsGPU=False)
             args += (threshold,)
             picked = self._insertFunctionStep(self.pickStep, *args, prerequisites=[located], needsGPU=False)
@@ -171,21 +171,21 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         args += self._referenceArgs() + self._engineArgs()
         Plugin.runTomotwin(self, "reference", args, gpu=True, expected=self._getReferencesFile())
 
-    def locateStep(self, tsId: str, settings: str, attempt: int) -> None:
+    def locateStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str]) -> None:
         """Find all candidates of all targets in one tomogram."""
         try:
             with self._lock:
                 zarr = self._getEmbedding(tsId).getFileName()
             cleanPath(self._getPeaksFile(tsId))
             args = [zarr, "--references", self._getReferencesFile(), "--out", self._getExtraPath()]
-            Plugin.runTomotwin(self, "locate", args, expected=self._getPeaksFile(tsId))
+            Plugin.runTomotwin(self, "locate", args + minScoreArgs, expected=self._getPeaksFile(tsId))
             if self.writeMaps:
                 Plugin.runTomotwin(self, "map", args)
             self._setFailure(tsId, None)
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def pickStep(self, tsId: str, settings: str, attempt: int, threshold: str) -> None:
+    def pickStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str], threshold: str) -> None:
         """Keep the candidates above the threshold."""
         if tsId in self._failures():
             return
@@ -323,6 +323,12 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
 
     def _getThreshold(self) -> str:
         return "auto" if self.thresholdMode == THRESHOLD_AUTOMATIC else f"{self.threshold.get():g}"
+
+    def _minScoreArgs(self) -> List[str]:
+        """Ask for fainter candidates than are listed by default, where the threshold wants them."""
+        if self.thresholdMode == THRESHOLD_NUMBER and self.threshold.get() < LOWEST_LISTED_SCORE:
+            return ["--min-score", f"{self.threshold.get():g}"]
+        return []
 
     def _referenceArgs(self) -> List[str]:
         """Options of ``tomotwin reference`` that change its result."""
