@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from conftest import FieldMaker
+from planted import FieldMaker
 
 from tomotwin_core.embedding import DenseEmbedder, embed_to_disk, grid_shape, open_field, pick_device
 from tomotwin_core.embedding.dense import Tile

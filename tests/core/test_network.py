@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_network
+from planted import tiny_network
 from safetensors.torch import save_file
 
 from tomotwin_core.errors import UserError

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tomotwin_core.cli.options import require_distinct
+
 HELP = "find the peaks of similarity"
 
 
@@ -42,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     settings = LocationSettings(
         min_score=options.min_score, separation=options.separation, competition=not options.no_competition
     )
-    for field in [open_field(p) for p in options.embeddings]:
+    fields = [open_field(p) for p in options.embeddings]
+    require_distinct([f.tomogram for f in fields], "embeddings")
+    for field in fields:
         peaks = locate(field, references, settings)
         path = options.out / f"{field.tomogram}_peaks.star"
         write_coordinates(path, peaks, model_hash=field.model_hash, references=str(options.references))

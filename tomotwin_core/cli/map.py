@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tomotwin_core.cli.options import require_distinct
+
 HELP = "write similarity maps as MRC"
 
 
@@ -20,6 +22,8 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.picking.maps import write_similarity_maps
 
     references = load_references(options.references)
-    for field in [open_field(p) for p in options.embeddings]:
+    fields = [open_field(p) for p in options.embeddings]
+    require_distinct([f.tomogram for f in fields], "embeddings")
+    for field in fields:
         for path in write_similarity_maps(field, references, options.out):
             print(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ def acquisition_of(options: argparse.Namespace) -> Acquisition:
         voltage_kV=options.voltage,
         ctf_corrected=options.ctf_corrected,
     )
+
+
+def require_distinct(names: Sequence[str], what: str) -> None:
+    """What is written is named after the tomogram: two of one name would overwrite each other."""
+    from tomotwin_core.errors import UserError
+
+    for name in names:
+        if list(names).count(name) > 1:
+            raise UserError(f"two {what} are of a tomogram called {name}; write them to different folders, one by one")
 
 
 def add_voxel_size(parser: argparse.ArgumentParser, what: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tomotwin_core.cli.options import require_distinct
+
 HELP = "keep the peaks above the threshold"
 ENDINGS = {"star": ".star", "relion4": ".star", "relion5": ".star", "coords": ".coords"}
 
@@ -38,8 +40,9 @@ def run(options: argparse.Namespace) -> None:
     calibrated = (
         {t.name: t.threshold for t in load_references(options.references).targets} if options.references else {}
     )
-    for path in options.peaks:
-        peaks = read_coordinates(path)
+    tables = [read_coordinates(path) for path in options.peaks]
+    require_distinct([t.tomogram for t in tables], "peaks files")
+    for peaks in tables:
         picks, used = pick(peaks, threshold, calibrated)
         out = options.out / f"{peaks.tomogram}_picks{ENDINGS[options.format]}"
         write_coordinates(out, picks, options.format, thresholds=used)

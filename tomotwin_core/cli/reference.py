@@ -83,19 +83,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _named(sources: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, source) of every argument; a folder stands for the maps and structures in it."""
+    """(name, source) of every argument; a folder stands for the maps and structures in it.  Positions that are given
+    without a name have none here: their labels may name them."""
     from tomotwin_core.errors import UserError
-    from tomotwin_core.picking.collect import files_of_folder, name_of
+    from tomotwin_core.picking.collect import files_of_folder, is_positions_file, name_of
 
     named = []
     for source in sources:
         name, equals, rest = source.partition("=")
-        if not equals:
+        if not equals or Path(source).exists():  # a path may hold an equals sign
             name, rest = "", source
         if Path(rest).is_dir():
             if name:
                 raise UserError(f"{source}: a folder holds several targets; give it without NAME=")
             named += [(name_of(str(f)), str(f)) for f in files_of_folder(Path(rest))]
         else:
-            named.append((name or name_of(rest), rest))
+            named.append((name or ("" if is_positions_file(rest) else name_of(rest)), rest))
     return named

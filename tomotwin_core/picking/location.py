@@ -63,6 +63,8 @@ def peaks_of(similarity: np.ndarray, settings: LocationSettings) -> Peaks:
     for index in range(similarity.shape[-1]):
         values = similarity[..., index]
         is_peak = (values == ndimage.maximum_filter(values, 3, mode="nearest")) & (values >= settings.min_score)
+        # Where a tomogram is constant (padding, vacuum) so is the similarity: a million equal neighbours are no peaks.
+        is_peak &= values > ndimage.minimum_filter(values, 3, mode="nearest")
         if settings.competition:
             is_peak &= best == index
         where = np.argwhere(is_peak)
@@ -80,7 +82,8 @@ def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, setting
     kept = np.ones(len(order), bool)
     if len(order):
         tree = cKDTree(zyx)
-        reach = max(settings.separation, settings.across) * diameter.max()
+        across = settings.across if settings.competition else 0.0
+        reach = max(settings.separation, across) * diameter.max()
         for i, near in enumerate(tree.query_ball_point(zyx, reach)):
             if not kept[i]:
                 continue
@@ -91,7 +94,7 @@ def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, setting
             limit = np.where(
                 target[later] == target[i],
                 settings.separation * diameter[i],
-                settings.across * np.minimum(diameter[later], diameter[i]),
+                across * np.minimum(diameter[later], diameter[i]),
             )
             kept[later[distance < limit]] = False
     return Peaks(zyx[kept], score[kept], target[kept])
