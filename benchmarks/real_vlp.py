@@ -21,7 +21,7 @@ from sklearn.cluster import DBSCAN
 
 from tomotwin_core.coordinates import Coordinates, write_coordinates
 from tomotwin_core.embedding import embed_to_disk
-from tomotwin_core.evaluation import evaluate, find_blobs, recall_by_number
+from tomotwin_core.evaluation import evaluate, recall_by_number
 from tomotwin_core.evaluation.pictures import picks_picture
 from tomotwin_core.model import load_model
 from tomotwin_core.picking import LocationSettings, locate, pick, references_from_positions
@@ -78,10 +78,6 @@ def main() -> None:
             )
     print(
         f"median F1 over the {len(truth)} choices of the one example: {np.median(f1s):.2f} (threshold from the null distribution)"
-    )
-    blobs = find_blobs(source.slab(0, source.shape[0]), 0.5 * radius, 1.0 * radius, radius, 50)
-    print(
-        f"blob finder: recall of its first {len(truth)}: {recall_by_number(blobs, truth.xyz, radius / 2)[len(truth) - 1]:.2f}"
     )
     print(options.out / "vlp_picks.png")
 

@@ -83,6 +83,18 @@ class EmbeddingField:
             z1 = min(z0 + thickness, self.shape[0])
             yield z0, z1, max(z0 - halo, 0), min(z1 + halo, self.shape[0])
 
+    def sample(self, count: int = 20_000, seed: int = 0) -> np.ndarray:
+        """About `count` embeddings (n, 32) from random places of up to twelve planes spread over the height."""
+        depth, height, width = self.shape
+        planes = np.unique(np.linspace(0, depth - 1, min(depth, 12)).round().astype(int))
+        rng = np.random.default_rng(seed)
+        each = min(-(-count // len(planes)), height * width)
+        found = [
+            self.embeddings(z, z + 1).reshape(height * width, -1)[rng.choice(height * width, each, replace=False)]
+            for z in planes
+        ]
+        return np.concatenate(found)
+
     def at(self, xyz_vox: np.ndarray) -> np.ndarray:
         """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points,
         averaged over the eight around."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.coordinates import read_all_coordinates
+from tomotwin_core.coordinates import Coordinates, read_all_coordinates
 from tomotwin_core.embedding import EmbeddingField, open_field
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
 from tomotwin_core.picking.from_positions import references_from_positions
 from tomotwin_core.picking.from_structures import ReferenceSettings, references_from_densities
-from tomotwin_core.picking.references import ReferenceSet, Target, require_same_model, unique_names
+from tomotwin_core.picking.references import ReferenceSet, require_same_model, unique_names
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures import Density, load_density
 from tomotwin_core.structures.atoms import is_structure_file
@@ -33,30 +33,37 @@ def collect_references(
     dark_maps: bool = False,
 ) -> ReferenceSet:
     """References from (name, source) pairs: maps and structures are simulated together, positions looked up in their
-    embedded tomograms."""
-    positions = [(n, s) for n, s in sources if s.lower().endswith(_POSITIONS)]
-    molecules = [(n, s) for n, s in sources if not s.lower().endswith(_POSITIONS)]
+    embedded tomograms.  Positions without a name make a target for each of their labels; with one label or none,
+    one target called like the file."""
+    positions = [(n, s) for n, s in sources if is_positions_file(s)]
+    molecules = [(n, s) for n, s in sources if not is_positions_file(s)]
     unique_names([n for n, _ in molecules])
     if positions and not embeddings:
         raise UserError(
             f"{positions[0][1]}: example positions need the embedded tomogram they lie in; give --embedding FILE.zarr"
         )
     fields = {f.tomogram: f for f in map(open_field, embeddings)}
-    targets: list[Target] = []
-    for name, source in positions:
-        targets += _from_positions(name, source, fields, diameter_A)
-    model_hash = next(iter(fields.values())).model_hash if positions else ""
-    made_by: dict[str, object] = {}
+    found = ReferenceSet((), "")
     if molecules:
-        model = load_model(model_file)
         densities = {n: _density(s, voxel_size_A, dark_maps) for n, s in molecules}
-        made = references_from_densities(densities, model, acquisition, settings, device, dict(molecules))
-        if positions:
-            require_same_model(made, model_hash, "the embedded tomogram of the examples")
-        targets += [replace(t, diameter_A=diameter_A) if diameter_A else t for t in made.targets]
-        model_hash, made_by = made.model_hash, made.made_by
-    unique_names([t.name for t in targets])
-    return ReferenceSet(tuple(targets), model_hash, made_by)
+        found = references_from_densities(
+            densities, load_model(model_file), acquisition, settings, device, dict(molecules)
+        )
+        if diameter_A:
+            found = replace(found, targets=tuple(replace(t, diameter_A=diameter_A) for t in found.targets))
+    for name, source in positions:
+        examples = _examples(source, fields)
+        for field, _ in examples:
+            if found.targets:
+                require_same_model(found, field.model_hash, str(field.path))
+        # The first targets decide the space in which all of them compete.
+        space = found.space if found.targets else None
+        labels = {str(label) for _, table in examples for label in table.label}
+        called = name or (name_of(source) if len(labels) <= 1 else None)
+        more = references_from_positions(examples, name=called, diameter_A=diameter_A, space=space)
+        found = replace(more, targets=found.targets + more.targets, made_by=found.made_by)
+    unique_names([t.name for t in found.targets])
+    return found
 
 
 def files_of_folder(folder: Path) -> list[Path]:
@@ -73,14 +80,18 @@ def files_of_folder(folder: Path) -> list[Path]:
     return files
 
 
+def is_positions_file(source: str) -> bool:
+    """Whether the name is that of a coordinates file (.star, .coords)."""
+    return source.lower().endswith(_POSITIONS)
+
+
 def name_of(source: str) -> str:
     """A target's name from its source: the file's name without its endings, or the id."""
     return Path(source.removeprefix("library:").removeprefix("pdb:")).name.split(".")[0]
 
 
-def _from_positions(
-    name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None
-) -> list[Target]:
+def _examples(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[EmbeddingField, Coordinates]]:
+    """The positions of a file, each table with the embedded tomogram that it lies in."""
     only = next(iter(fields.values())) if len(fields) == 1 else None
     tables = read_all_coordinates(
         source,
@@ -93,14 +104,15 @@ def _from_positions(
         field = only if only and len(tables) == 1 else fields.get(table.tomogram)
         if field is None:
             raise UserError(
-                f"{source}: has positions in {table.tomogram}, which is none of the embedded tomograms given ({', '.join(fields)})"
+                f"{source}: has positions in {table.tomogram}, which is none of the embedded tomograms given "
+                f"({', '.join(fields)})"
             )
         examples.append((field, table))
-    return list(references_from_positions(examples, name=name, diameter_A=diameter_A).targets)
+    return examples
 
 
 def _density(source: str, voxel_size_A: float | None, dark: bool) -> Density:
-    if not dark:
+    if not dark or source.startswith(("library:", "pdb:")) or is_structure_file(Path(source)):
         return load_density(source, voxel_size_A=voxel_size_A)
     from tomotwin_core.structures.density import density_from_map
     from tomotwin_core.tomogram import open_tomogram

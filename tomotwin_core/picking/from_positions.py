@@ -1,4 +1,8 @@
-"""References from example positions in an embedded tomogram."""
+"""References from example positions in an embedded tomogram.
+
+A few examples cannot tell how copies of one molecule scatter. The space of comparison is then that of the tomograms
+themselves: centred on their mean embedding and whitened by their whole covariance, most of which is background and noise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import numpy as np
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
-from tomotwin_core.picking.references import ReferenceSet, Target, prototypes_of
+from tomotwin_core.picking.references import ReferenceSet, Space, Target, prototypes_of
 
 # Examples farther than this many deviations from the others' agreement are left out.
 _OUTLIER = 2.5
@@ -20,11 +24,12 @@ def references_from_positions(
     name: str | None = None,
     diameter_A: float | None = None,
     prototypes: int = 3,
+    space: Space | None = None,
 ) -> ReferenceSet:
     """One target per label (or one target `name` of all positions) from positions in embedded tomograms.
 
-    The embedding nearest to each position counts; with six or more examples those that do not agree with the rest are
-    dropped.
+    `space` is that of other targets to compete with, if there are any. The embedding nearest to each position counts;
+    with six or more examples those that do not agree with the rest are dropped.
     """
     model_hash = examples[0][0].model_hash
     found: dict[str, list[np.ndarray]] = {}
@@ -44,9 +49,12 @@ def references_from_positions(
             key = name or label or "target"
             found.setdefault(key, []).append(field.at(part.xyz))
             diameters.setdefault(key, []).extend(float(d) for d in part.diameter_A if np.isfinite(d))
+    if space is None:
+        everything = np.concatenate([f.sample() for f in {str(f.path): f for f, _ in examples}.values()])
+        space = Space.fitted(everything, np.zeros(len(everything), int), everything)
     targets = []
     for key, lists in found.items():
-        embeddings = _agreeing(np.concatenate(lists))
+        embeddings = _agreeing(space.transform(np.concatenate(lists)))
         size = diameter_A or (float(np.median(diameters[key])) if diameters[key] else None)
         if size is None:
             raise UserError(f"{key}: the positions have no diameter; give it with --diameter")
@@ -55,7 +63,7 @@ def references_from_positions(
         )
     if not targets:
         raise UserError("the coordinates hold no position; give at least one")
-    return ReferenceSet(tuple(targets), model_hash)
+    return ReferenceSet(tuple(targets), model_hash, space=space)
 
 
 def _agreeing(embeddings: np.ndarray) -> np.ndarray:

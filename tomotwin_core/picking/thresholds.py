@@ -1,8 +1,9 @@
 """From peaks to picks: which score is enough.
 
-A target made from a structure brings the threshold that was best in its simulated tomograms. One made from positions
-has none; then the threshold comes from the null distribution, the scores of all peaks of the tomogram, most of which
-are not the target: their median plus four robust deviations.
+A target made from a structure brings the threshold that was best in its simulated tomograms. One made from positions has
+none; then the threshold comes from the null distribution: most peaks of a tomogram are not the target, and after Fisher's
+transform (z = artanh of a correlation, Fisher 1915) their scores are spread about evenly around their median. Four robust
+deviations above it is enough.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tomotwin_core.errors import UserError
 
 _DEVIATIONS = 4.0
 _FEWEST_PEAKS = 20
+_ALMOST_ONE = 1.0 - 1e-6
 
 
 def pick(
@@ -41,12 +43,13 @@ def pick(
 
 
 def null_threshold(scores: np.ndarray) -> float:
-    """Median plus four robust standard deviations of the peaks' scores; with too few peaks for that, half-way from
-    their median to the best."""
+    """Median plus four robust deviations of the peaks' scores after Fisher's transform; with too few peaks for that,
+    half-way from their median to the best."""
     if len(scores) == 0:
         return 1.0
-    middle = float(np.median(scores))
     if len(scores) < _FEWEST_PEAKS:
-        return (middle + float(scores.max())) / 2
-    spread = 1.4826 * float(np.median(np.abs(scores - middle)))
-    return min(middle + _DEVIATIONS * spread, float(scores.max()))
+        return (float(np.median(scores)) + float(scores.max())) / 2
+    transformed = np.arctanh(np.clip(scores, -_ALMOST_ONE, _ALMOST_ONE))
+    middle = float(np.median(transformed))
+    spread = 1.4826 * float(np.median(np.abs(transformed - middle)))
+    return min(float(np.tanh(middle + _DEVIATIONS * spread)), float(scores.max()))
