@@ -202,3 +202,56 @@ def test_finding_nothing_is_said_and_not_passed_on(project: Any, launch: Any, em
     protocol.inputReferences.append(Pointer(references, extended="outputVolumes"))
     protocol = launch(protocol, expect="failed")
     assert "No particle was found above the threshold" in protocol.getErrorMessage()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"thresholdMode": 1, "threshold": 2.0}, "a similarity is a number from -1 to 1"),
+        ({"diameter": -1.0}, "cannot be negative"),
+        ({"tiltMin": 60.0, "tiltMax": -60.0}, "the first must be smaller than the last"),
+        ({"tiltStep": 0.0}, "the step must be larger than 0"),
+        ({"dose": -3.0}, "Total dose"),
+        ({"defocusMin": 3.0}, "both ends of the range"),
+        ({"defocusMin": 3.0, "defocusMax": 2.0}, "with the smaller number first"),
+        ({"gpuList": ""}, "GPU IDs is empty"),
+    ],
+)
+def test_a_number_that_cannot_be_is_said_in_one_sentence_before_the_run(
+    project: Any, embedded: Any, references: Any, values: dict, sentence: str
+) -> None:
+    protocol = project.newProtocol(ProtTwinReferencePicking, **values)
+    point(protocol.inputEmbeddings, embedded, "Embeddings")
+    protocol.inputReferences.append(Pointer(references, extended="outputVolumes"))
+    (error,) = protocol.validate()
+    assert sentence in error
+
+
+def test_a_run_without_a_target_or_with_tomograms_as_references_is_refused(
+    project: Any, embedded: Any, tomograms: Any
+) -> None:
+    protocol = project.newProtocol(ProtTwinReferencePicking)
+    point(protocol.inputEmbeddings, embedded, "Embeddings")
+    (error,) = protocol.validate()
+    assert "Name something to look for" in error
+    protocol.inputReferences.append(Pointer(tomograms, extended="Tomograms"))
+    (error,) = protocol.validate()
+    assert "a tomogram cannot be a reference" in error
+
+
+def test_a_model_file_that_is_not_there_and_tomograms_too_coarse_are_refused(
+    project: Any, launch: Any, tomograms: Any, tmp_path: Path
+) -> None:
+    protocol = project.newProtocol(ProtTwinEmbedTomograms, modelFrom=2, modelFile="/nowhere/model.safetensors")
+    point(protocol.inputTomograms, tomograms, "Tomograms")
+    (error,) = protocol.validate()
+    assert "there is no file /nowhere/model.safetensors" in error
+    write_mrc(tmp_path / "coarse.mrc", planted_tomogram({(1, 1, 1): 1}), 50.0)
+    coarse = launch(
+        project.newProtocol(ProtImportTomograms, filesPath=str(tmp_path), filesPattern="*.mrc", samplingRate=50.0)
+    )
+    protocol = project.newProtocol(ProtTwinEmbedTomograms)
+    point(protocol.inputTomograms, coarse, "Tomograms")
+    (error,) = protocol.validate()
+    assert "sampling rate is 50.0" in error
+    assert "coarser than the model's" in protocol.warnings()[0]
