@@ -1,7 +1,7 @@
 """Model files: weights in safetensors, what they are in a JSON card, both in one file and the card also beside it.
 
-    NAME.safetensors   tensors; the card as the header's metadata entry `card`
-    NAME.json          the same card, for people
+NAME.safetensors   tensors; the card as the header's metadata entry `card`
+NAME.json          the same card, for people
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
@@ -26,7 +26,7 @@ _FORMAT = "tomotwin model 1"
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its card.  `hash` identifies the weights in every file made with them."""
+    """A network with its card. `hash` identifies the weights in every file made with them."""
 
     network: EmbeddingNetwork
     card: dict[str, Any]
@@ -50,15 +50,13 @@ def save_model(path: Path | str, network: EmbeddingNetwork, card: dict[str, Any]
     """Write NAME.safetensors and NAME.json; each appears whole or not at all."""
     path = Path(path)
     full = {"format": _FORMAT, "network": network.settings.as_dict(), "hash": weights_hash(network), **card}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), metadata={"card": json.dumps(full)})
+    write_safetensors(path, network.state_dict(), {"card": json.dumps(full)})
     with atomic_path(path.with_suffix(".json")) as temporary:
         Path(temporary).write_text(json.dumps(full, indent=1) + "\n")
 
 
 def load_model(path: Path | str | None = None) -> Model:
-    """Read a model; None or `released` is the one shipped with the package.  UserError if the file is not a model."""
+    """Read a model; None or `released` is the one shipped with the package. UserError if the file is not a model."""
     file = RELEASED_MODEL if path in (None, "released") else Path(str(path))
     tensors, metadata = read_safetensors(file, "a model")
     try:
@@ -70,8 +68,17 @@ def load_model(path: Path | str | None = None) -> Model:
         network = EmbeddingNetwork(NetworkSettings(**settings))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{file}: not a tomotwin model file; give one that `tomotwin train` wrote, or `released`") from error
+        raise UserError(
+            f"{file}: not a tomotwin model file; give one that `tomotwin train` wrote, or `released`"
+        ) from error
     return Model(network.eval(), card, file)
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Tensors and metadata as a safetensors file, whole or not at all (the library's own writer makes it private)."""
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(plain, metadata=metadata))
 
 
 def read_safetensors(path: Path, what: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -82,4 +89,6 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, torch.Tensor], di
         with safe_open(str(path), framework="pt") as opened:
             return {k: opened.get_tensor(k) for k in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not {what} file ({str(error)[:80]}); give a .safetensors file that tomotwin wrote") from error
+        raise UserError(
+            f"{path}: not {what} file ({str(error)[:80]}); give a .safetensors file that tomotwin wrote"
+        ) from error

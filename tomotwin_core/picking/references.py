@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 
 from tomotwin_core.errors import UserError
-from tomotwin_core.files import atomic_path, provenance
-from tomotwin_core.model.checkpoint import read_safetensors
+from tomotwin_core.files import provenance
+from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
 
 _FORMAT = "tomotwin references 1"
 # Towards a round scatter, so that directions seen in few examples are not blown up.
@@ -113,8 +112,7 @@ class ReferenceSet:
             "space.centre": torch.from_numpy(self.space.centre),
             "space.matrix": torch.from_numpy(self.space.matrix),
         }
-        with atomic_path(path) as temporary:
-            save_file(tensors, str(temporary), metadata={"references": json.dumps(header)})
+        write_safetensors(Path(path), tensors, {"references": json.dumps(header)})
 
 
 def load_references(path: Path | str) -> ReferenceSet:

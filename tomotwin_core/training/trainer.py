@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from tomotwin_core.errors import UserError
-from tomotwin_core.files import atomic_path, provenance
-from tomotwin_core.model.checkpoint import read_safetensors, save_model
+from tomotwin_core.files import provenance
+from tomotwin_core.model.checkpoint import read_safetensors, save_model, write_safetensors
 from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings, channels_last
 from tomotwin_core.progress import duration
 from tomotwin_core.structures.library import DensityLibrary
@@ -221,18 +220,13 @@ class Trainer:
             for key in ("exp_avg", "exp_avg_sq"):
                 if i in state:
                     tensors[f"optimizer.{name}.{key}"] = state[i][key]
-        with atomic_path(self._state_file) as temporary:
-            counters = {
-                "step": self.step,
-                "particles": self.particles,
-                "seconds": self.seconds,
-                "n_averaged": int(self.average.n_averaged),
-            }
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-                str(temporary),
-                metadata={"counters": json.dumps(counters)},
-            )
+        counters = {
+            "step": self.step,
+            "particles": self.particles,
+            "seconds": self.seconds,
+            "n_averaged": int(self.average.n_averaged),
+        }
+        write_safetensors(self._state_file, tensors, {"counters": json.dumps(counters)})
 
     def card(self) -> dict[str, Any]:
         """What made the weights: settings, molecules, how much was seen, on what."""
