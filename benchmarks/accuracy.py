@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--group", choices=("heldout", "trained"), default="heldout")
     parser.add_argument("--model", default="released")
     parser.add_argument("--per-tomogram", type=int, default=12, help="species in one tomogram (default: 12)")
-    parser.add_argument("--copies", type=int, default=25)
-    parser.add_argument("--shape", type=int, nargs=3, default=(110, 240, 240))
+    parser.add_argument("--copies", type=int, default=22)
+    parser.add_argument("--shape", type=int, nargs=3, default=(100, 220, 220))
     parser.add_argument("--dose", type=float, default=150.0)
     parser.add_argument("--limit", type=int, default=0, help="only so many groups; 0 for all")
     parser.add_argument("--seed", type=int, default=77)
@@ -60,9 +60,12 @@ def main() -> None:
     figures = medians(library, scores)
     for name, value in figures.items():
         print(f"{name}: {value:.2f}")
+    command = f"python benchmarks/accuracy.py --group {options.group} --seed {options.seed} --dose {options.dose:g}"
+    rounded = {name: round(value, 3) for name, value in figures.items()}
+    measured = {"model": model.hash, "command": command, "species": len(scores), **rounded}
     if options.out:
         write_csv(options.out, scores)
-        options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+        options.out.with_suffix(".json").write_text(json.dumps(measured, indent=1) + "\n")
 
 
 def species_of(library: DensityLibrary, group: str, rng: np.random.Generator) -> list[str]:

@@ -77,7 +77,9 @@ def large(options: argparse.Namespace) -> None:
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) - path.stat().st_size
         n = 100 * 256 * 256
-        print(f"512 x 512 x 200 to disk: {seconds:.0f} s, {seconds / n * 1e6:.1f} us per embedding, {memory:.1f} GB, {size / 1e6:.0f} MB")
+        print(
+            f"512 x 512 x 200 to disk: {seconds:.0f} s, {seconds / n * 1e6:.1f} us per embedding, {memory:.1f} GB, {size / 1e6:.0f} MB"
+        )
 
 
 def timed(work, device: torch.device):  # type: ignore[no-untyped-def]

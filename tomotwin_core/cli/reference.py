@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contrast", choices=("dark", "bright"), default="bright", help="of the molecule in maps (default: bright)"
     )
+    parser.add_argument(
+        "--tomogram-voxel-size",
+        type=float,
+        default=10.0,
+        metavar="A",
+        help="of the tomograms to be picked; matters where it is coarser than 10 A (default: 10)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     add_acquisition(parser)
     add_device(parser)
@@ -60,12 +67,16 @@ def run(options: argparse.Namespace) -> None:
 
     if options.diameter is not None and not 10 <= options.diameter <= 2000:
         raise UserError(f"--diameter {options.diameter:g}: give it in A, within 10 to 2000")
+    if not 1 <= options.tomogram_voxel_size <= 45:
+        raise UserError(f"--tomogram-voxel-size {options.tomogram_voxel_size:g}: must lie within 1 to 45 A")
     references = collect_references(
         _named(options.sources),
         options.embedding,
         options.model,
         acquisition_of(options),
-        ReferenceSettings(defocus_um=tuple(options.defocus), seed=options.seed),
+        ReferenceSettings(
+            defocus_um=tuple(options.defocus), voxel_size_A=options.tomogram_voxel_size, seed=options.seed
+        ),
         use_device(options),
         diameter_A=options.diameter,
         voxel_size_A=options.voxel_size,

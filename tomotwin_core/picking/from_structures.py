@@ -27,7 +27,7 @@ from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogra
 from tomotwin_core.simulation.sample import Molecules
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary, load_library
-from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
+from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local, resample
 
 # Body voxels of 10 A per kDa (1.21 A^3 per Da, doubled by the blur of the contour).
 _BODY_VOXELS_PER_KDA = 2.4
@@ -47,6 +47,7 @@ class ReferenceSettings:
     crowd: int = 10
     occupied: float = 0.2
     defocus_um: tuple[float, float] = (2.5, 5.0)
+    voxel_size_A: float = MODEL_VOXEL_SIZE_A
     seed: int = 1
 
 
@@ -71,7 +72,7 @@ def references_from_densities(
     seen = []
     simulated = _simulate(densities, acquisition, settings, rng, device)
     for tomogram in progress(simulated, desc="embedding references", unit="tomograms"):
-        embeddings, _ = embedder.whole(normalise_local(-tomogram.volume))
+        embeddings, _ = embedder.whole(normalise_local(-_at_detail(tomogram.volume, settings.voxel_size_A)))
         seen.append(_seen(tomogram, embeddings, rng))
     for name in densities:
         if sum(int((s.label == name).sum()) for s in seen) < 3:
@@ -150,6 +151,14 @@ def _simulate(
         listed = set(molecules.densities)
         made.append(simulate_tomogram(molecules, listed, sample, taken, rng, f"reference_{index}", device))
     return made
+
+
+def _at_detail(volume: np.ndarray, voxel_size_A: float) -> np.ndarray:
+    """A model-sized volume with the detail that a tomogram of `voxel_size_A` has left."""
+    if voxel_size_A <= MODEL_VOXEL_SIZE_A:
+        return volume
+    coarse = resample(volume, MODEL_VOXEL_SIZE_A, voxel_size_A)
+    return resample(coarse, voxel_size_A, MODEL_VOXEL_SIZE_A)
 
 
 def _crowd(

@@ -1,0 +1,36 @@
+"""Put a trained model into the package, with its measured figures in the card.
+
+Run: python benchmarks/release.py TRAINED/model.safetensors heldout.json trained.json ...
+The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensors --group GROUP --out GROUP.csv` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tomotwin_core.model import load_model, save_model
+from tomotwin_core.model.checkpoint import RELEASED_MODEL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("figures", nargs="*", type=Path, metavar="GROUP.json")
+    parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
+    options = parser.parse_args()
+    model = load_model(options.model)
+    figures = {}
+    for path in options.figures:
+        measured = json.loads(path.read_text())
+        if measured["model"] != model.hash:
+            raise SystemExit(f"{path}: was measured with model {measured['model']}, not {model.hash}")
+        figures[path.stem] = measured
+    kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
+    save_model(options.out, model.network, {**kept, "figures": figures})
+    print(options.out, model.hash)
+
+
+if __name__ == "__main__":
+    main()
