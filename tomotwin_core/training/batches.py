@@ -1,8 +1,8 @@
 """From a mini-tomogram to labelled windows: particles, and the negatives that matter.
 
 Windows are named by their corner on the dense grid (design of the network: trunk position = voxel / 2), so that all
-windows of a mini-tomogram share one pass of the trunk. Background windows are of two kinds: anywhere away from all
-particles (ice, membranes, gold), and close beside a particle's centre, so that the similarity peaks there.
+windows of a mini-tomogram share one pass of the trunk. Background windows are of three kinds: anywhere away from all
+particles (ice, membranes), gold beads, and close beside a particle's centre, so that the similarity peaks there.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def window_batch(
     # Centre of the window with corner i lies at voxel 2 i + 18 of the padded volume.
     centres = (xyz[:, ::-1] + [m[0] for m in margin] - HALF_WINDOW) / STRIDE
     tolerance = np.maximum(_OFF_CENTRE_A, tomogram.diameter_A / 4 + 20.0) / 10.0 / STRIDE
-    corner = np.floor(centres + rng.uniform(0.15, 0.85, centres.shape)).astype(int)
-    inside = ((corner >= 0) & (corner < grid)).all(1) & (tomogram.label >= 0)
+    corner = np.floor(centres + rng.uniform(0.25, 0.75, centres.shape)).astype(int)
+    # Gold goes in too, its label is that of background: else no window with gold in its middle is ever a negative.
+    inside = ((corner >= 0) & (corner < grid)).all(1)
     anywhere = rng.integers(0, grid, (6 * n_anywhere, 3))
     seeds = rng.integers(len(centres), size=4 * n_beside) if len(centres) else np.zeros(0, int)
     direction = rng.normal(size=(len(seeds), 3))

@@ -60,7 +60,8 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
 
     def __iter__(self) -> Iterator[tuple[MiniTomogram, MiniTomogram]]:
         worker = torch.utils.data.get_worker_info()
-        torch.set_num_threads(1)
+        if worker:  # one core each; without workers this is the process that trains
+            torch.set_num_threads(1)
         rng = np.random.default_rng((self.settings.seed, worker.id if worker else 0))
         molecules = Molecules(
             {i: self.library.density(i) for i in self.species}, MODEL_VOXEL_SIZE_A, self.settings.variants
