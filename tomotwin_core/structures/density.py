@@ -23,6 +23,10 @@ POTENTIAL_V_A3_PER_DA = 47.878 * 0.091
 POINT_SIGMA_A = 4.0
 # Mass that a contour at this share of the maximum leaves out is solvent tail, not molecule.
 _EXTENT_FRACTION = 0.2
+_PROTEIN_A3_PER_DA = 1.21
+# The volume that the sum over the strongest density gives is this much too large in the median of 60 library molecules
+# at 5, 8 and 13 A, whose masses it then tells to 9 % (standard deviation).
+_VOLUME_BIAS = 1.055
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def density_from_points(
 def density_from_map(volume: np.ndarray, voxel_size_A: float, mass_kDa: float | None = None) -> Density:
     """A density map [z, y, x], molecule bright, of any scale -> Density.
 
-    Solvent is taken off at the median of the box's shell, noise below a tenth of the maximum is set to zero, the rest
-    is centred on its centre of mass and scaled to `mass_kDa`; without one, to the mass of protein (1.21 A^3 per Da)
-    that fills the volume above half of the mean of the strongest voxels.
+    Solvent is taken off at the median of the box's shell, noise below a tenth of the maximum is set to zero, the rest is
+    centred on its centre of mass and scaled to `mass_kDa`; without one, to that of protein (1.21 A^3 per Da) in the
+    volume that the map's sum fills at its strongest density.
     """
     shell = np.ones(volume.shape, bool)
     shell[2:-2, 2:-2, 2:-2] = False
@@ -89,8 +93,9 @@ def density_from_map(volume: np.ndarray, voxel_size_A: float, mass_kDa: float | 
     if not values.any():
         raise UserError("the density map has no voxel above its border; give a map with the molecule bright")
     if mass_kDa is None:
-        strong = np.quantile(values[values > 0], 0.9)
-        mass_kDa = float((values > 0.35 * strong).sum()) * voxel_size_A**3 / 1.21 / 1000.0
+        plateau = float(np.quantile(values[values > 0], 0.99))
+        volume_A3 = values.sum() / plateau * voxel_size_A**3 / _VOLUME_BIAS
+        mass_kDa = volume_A3 / _PROTEIN_A3_PER_DA / 1000.0
     centre = np.array(ndimage.center_of_mass(values))
     half = int(np.ceil(np.abs(np.argwhere(values > 0) - centre).max())) + 2
     grid = np.stack(np.meshgrid(*(np.arange(-half, half + 1) + c for c in centre), indexing="ij"))
