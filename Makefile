@@ -30,7 +30,7 @@ demo-real: venv
 
 lint: venv
 	$(BIN)/ruff check .
-	$(BIN)/mypy tomotwin_core
+	$(BIN)/mypy tomotwin_core tomotwin_scipion
 
 test: lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q

@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--threshold", default="auto")
     parser.add_argument("--min-score", type=float)
     parser.add_argument("--embedding", action="append", default=[])
-    for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose"):
+    for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose", "--tomogram-voxel-size"):
         parser.add_argument(option, type=float)
     parser.add_argument("--defocus", type=float, nargs=2)
     parser.add_argument("--seed", type=int)

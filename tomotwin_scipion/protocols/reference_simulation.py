@@ -84,9 +84,10 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
     known: Dict[str, Any] = {}
     if tomogram.hasAcquisition():
         acquisition = tomogram.getAcquisition()
-        known["--tilt-min"] = acquisition.getAngleMin()
-        known["--tilt-max"] = acquisition.getAngleMax()
-        # A step or dose of 0 in an acquisition means that nobody filled it in.
+        # A range of nothing, a step or a dose of 0 mean that nobody filled them in.
+        if acquisition.getAngleMin() != acquisition.getAngleMax():
+            known["--tilt-min"] = acquisition.getAngleMin()
+            known["--tilt-max"] = acquisition.getAngleMax()
         known["--tilt-step"] = acquisition.getStep() or None
         known["--dose"] = acquisition.getAccumDose() or None
     asked = {
@@ -97,6 +98,7 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
     }
     known.update({option: value for option, value in asked.items() if value is not None})
     args = ["--contrast", CONTRASTS[protocol.referenceContrast.get()], "--seed", str(protocol.seed.get())]
+    args += ["--tomogram-voxel-size", f"{tomogram.getSamplingRate():g}"]
     for option, value in known.items():
         if value is not None:
             args += [option, f"{value:g}"]
