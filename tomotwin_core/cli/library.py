@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tomotwin_core.cli.options import add_seed, use_seed
+
 HELP = "list or build the density library"
 
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,...",
         help="ids that belong to one family whatever their shape",
     )
-    build.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    add_seed(build)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -49,8 +51,9 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--voxel-size {options.voxel_size:g}: give 2 to 10 A")
     if options.out.suffix != ".npz":
         raise UserError(f"{options.out}: the name of a library ends in .npz")
+    seed = use_seed(options)
     library = build_library(options.folder, options.voxel_size)
-    assign_families(library, options.held_out, options.seed, [group.split(",") for group in options.together])
+    assign_families(library, options.held_out, seed, [group.split(",") for group in options.together])
     library.save(options.out)
     print(
         f"{options.out}: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"

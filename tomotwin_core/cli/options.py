@@ -32,6 +32,20 @@ def use_device(options: argparse.Namespace) -> str:
     return str(pick_device(options.device))
 
 
+def add_seed(parser: argparse.ArgumentParser, default: int = 1) -> None:
+    """--seed."""
+    parser.add_argument("--seed", type=int, default=default, help=f"of all random numbers (default: {default})")
+
+
+def use_seed(options: argparse.Namespace) -> int:
+    """The seed; UserError where it is negative, which no generator takes."""
+    from tomotwin_core.errors import UserError
+
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: give 0 or a positive number")
+    return int(options.seed)
+
+
 def add_acquisition(parser: argparse.ArgumentParser) -> None:
     """How the tilt series is taken."""
     group = parser.add_argument_group("acquisition (of the tomograms)")

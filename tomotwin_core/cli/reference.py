@@ -14,7 +14,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tomotwin_core.cli.options import acquisition_of, add_acquisition, add_device, add_voxel_size, use_device
+from tomotwin_core.cli.options import (
+    acquisition_of,
+    add_acquisition,
+    add_device,
+    add_seed,
+    add_voxel_size,
+    use_device,
+    use_seed,
+)
 
 HELP = "make references from maps, structures or example positions"
 
@@ -55,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="of the tomograms to be picked; matters where it is coarser than 10 A (default: 10)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    add_seed(parser)
     add_acquisition(parser)
     add_device(parser)
 
@@ -75,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         options.model,
         acquisition_of(options),
         ReferenceSettings(
-            defocus_um=tuple(options.defocus), voxel_size_A=options.tomogram_voxel_size, seed=options.seed
+            defocus_um=tuple(options.defocus), voxel_size_A=options.tomogram_voxel_size, seed=use_seed(options)
         ),
         use_device(options),
         diameter_A=options.diameter,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tomotwin_core.cli.options import acquisition_of, add_acquisition, add_device, use_device
+from tomotwin_core.cli.options import acquisition_of, add_acquisition, add_device, add_seed, use_device, use_seed
 
 HELP = "simulate tomograms of known molecules with their truth"
 # Held-out and trained molecules of all sizes, told apart at 10 A.
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vesicles", type=int, default=0, metavar="N", help="lipid vesicles in each (default: 0)")
     parser.add_argument("--gold", type=int, default=0, metavar="N", help="gold beads in each (default: 0)")
     parser.add_argument("--references", action="store_true", help="write the molecules' density maps too")
-    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    add_seed(parser)
     add_acquisition(parser)
     add_device(parser)
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         Path(s.removeprefix("library:").removeprefix("pdb:")).name.split(".")[0]: load_density(s) for s in sources
     }
     shape = (options.shape[0], options.shape[1], options.shape[2])
-    thickness = options.thickness or 0.8 * shape[0] * options.voxel_size
+    thickness = 0.8 * shape[0] * options.voxel_size if options.thickness is None else options.thickness
     settings = SampleSettings(
         shape, options.voxel_size, thickness, options.copies, vesicles=options.vesicles, gold=options.gold
     )
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         settings,
         acquisition_of(options),
         options.tomograms,
-        options.seed,
+        use_seed(options),
         tuple(options.defocus),
         references=options.references,
         device=use_device(options),

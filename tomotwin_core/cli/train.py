@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tomotwin_core.cli.options import add_device, use_device
+from tomotwin_core.cli.options import add_device, add_seed, use_device, use_seed
 
 HELP = "train a model on simulated tomograms"
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a mini-tomogram (default: 52 136 136)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_seed(parser, default=0)
     add_device(parser)
 
 
@@ -81,10 +81,10 @@ def run(options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         loss=options.loss,
         workers=options.workers,
-        seed=options.seed,
+        seed=use_seed(options),
         device=use_device(options),
     )
-    stream = StreamSettings(shape=tuple(options.shape), species=options.species, seed=options.seed)
+    stream = StreamSettings(shape=tuple(options.shape), species=options.species, seed=settings.seed)
     trainer = Trainer(options.out, library, settings, stream, network, start=start.network if start else None)
     print(
         f"{len(trainer.species)} molecules, {trainer.network.n_parameters} parameters, seed {options.seed}, from step {trainer.step}"

@@ -53,6 +53,7 @@ class Space:
         size = len(scatter)
         scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * np.trace(scatter) / size * np.eye(size)
         values, vectors = np.linalg.eigh(scatter)
+        values = np.maximum(values, 1e-8)  # of unit vectors: examples that do not scatter at all (a constant field)
         return cls(background.mean(0).astype(np.float32), (vectors / np.sqrt(values)).astype(np.float32))
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:

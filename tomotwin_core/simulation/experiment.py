@@ -40,6 +40,10 @@ class SampleSettings:
             raise UserError(f"shape {' '.join(map(str, self.shape))}: each side must lie within 16 to 4096 voxels")
         if not 1.0 <= self.voxel_size_A <= 45.0:
             raise UserError(f"voxel size {self.voxel_size_A} A: must lie within 1 to 45 A")
+        if not self.thickness_A > 0:
+            raise UserError(f"thickness {self.thickness_A:g} A: the ice must be thicker than nothing")
+        if self.vesicles < 0 or self.gold < 0:
+            raise UserError(f"vesicles {self.vesicles}, gold {self.gold}: give 0 or a positive number")
 
 
 @dataclass(frozen=True)
