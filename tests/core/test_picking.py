@@ -24,7 +24,7 @@ from tomotwin_core.picking import (
 )
 from tomotwin_core.picking.collect import collect_references
 from tomotwin_core.picking.maps import write_similarity_maps
-from tomotwin_core.picking.references import prototypes_of
+from tomotwin_core.picking.references import Space, prototypes_of
 from tomotwin_core.picking.thresholds import null_threshold
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.structures import Density, load_library
@@ -165,7 +165,8 @@ def test_embeddings_and_references_of_two_models_are_not_compared(make_field: Fi
 
 def test_references_come_back_from_their_file(tmp_path: Path) -> None:
     path = tmp_path / "refs.safetensors"
-    made = ReferenceSet((target("a", 1, 120.0, 0.7), target("b", 2)), "hash", {"seed": 5})
+    space = Space(unit(3), np.diag(np.arange(1, 33)).astype(np.float32))
+    made = ReferenceSet((target("a", 1, 120.0, 0.7), target("b", 2)), "hash", {"seed": 5}, space)
     made.save(path)
     back = load_references(path)
     assert back.names == ["a", "b"] and back.model_hash == "hash" and back.made_by["seed"] == 5
@@ -173,10 +174,32 @@ def test_references_come_back_from_their_file(tmp_path: Path) -> None:
     assert [t.diameter_A for t in back.targets] == [120.0, 160.0]
     for one, two in zip(made.targets, back.targets, strict=True):
         assert np.array_equal(one.prototypes, two.prototypes)
+    assert np.array_equal(back.space.centre, space.centre) and np.array_equal(back.space.matrix, space.matrix)
     (tmp_path / "text.safetensors").write_text("no references")
     for name in ("text", "missing"):
         with pytest.raises(UserError, match=f"{name}.safetensors"):
             load_references(tmp_path / f"{name}.safetensors")
+
+
+def test_the_space_of_comparison_is_centred_on_background_and_round_within_a_species() -> None:
+    rng = np.random.default_rng(0)
+    scatter = np.diag(
+        np.concatenate([[0.3], np.full(31, 0.03)])
+    )  # copies of one molecule differ along one direction most
+    means = 0.2 * rng.normal(size=(5, 32))
+    species = np.repeat(np.arange(5), 200)
+    examples_ = means[species] + rng.normal(size=(1000, 32)) @ scatter
+    background = 2.0 + 0.1 * rng.normal(size=(500, 32))
+    space = Space.fitted(examples_, species, background)
+    np.testing.assert_allclose(space.centre, background.mean(0), atol=1e-6)
+    residuals = (examples_ - np.stack([examples_[species == s].mean(0) for s in range(5)])[species]) @ space.matrix
+    deviations = np.sqrt(np.linalg.eigvalsh(residuals.T @ residuals / 1000))
+    assert deviations.max() / deviations.min() < 2, "ten times before"
+    np.testing.assert_allclose(np.linalg.norm(space.transform(examples_), axis=1), 1.0, atol=1e-5)
+    plain = Space.plain().transform(unit(1))
+    np.testing.assert_allclose(plain, unit(1), atol=1e-6)
+    constant = Space.fitted(np.ones((50, 32)), np.zeros(50), np.ones((50, 32)))
+    assert np.isfinite(constant.transform(unit(1))).all()
 
 
 def test_prototypes_keep_views_apart_and_have_unit_length() -> None:

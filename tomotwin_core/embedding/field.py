@@ -96,8 +96,7 @@ class EmbeddingField:
         return np.concatenate(found)
 
     def at(self, xyz_vox: np.ndarray) -> np.ndarray:
-        """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points,
-        averaged over the eight around."""
+        """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points."""
         grid = np.asarray(xyz_vox)[:, ::-1] * self.voxel_size_A / self.spacing_A
         index = np.clip(np.round(grid).astype(int), 0, np.array(self.shape) - 1)
         found = np.stack([np.asarray(self.group["embeddings"][i, j, k]) for i, j, k in index])  # type: ignore[index]
