@@ -10,6 +10,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.structures import (
@@ -23,7 +24,7 @@ from tomotwin_core.structures import (
 )
 from tomotwin_core.structures.atoms import read_atoms
 from tomotwin_core.structures.build import assign_families, build_library, similarity_of_shapes
-from tomotwin_core.structures.density import at_voxel_size
+from tomotwin_core.structures.density import at_voxel_size, read_density_map
 from tomotwin_core.tomogram import write_mrc
 
 SEQUENCE = ("ALA", "GLY", "TRP", "LYS", "SER", "GLU")
@@ -303,3 +304,10 @@ def test_a_density_is_what_its_parts_say() -> None:
     assert Density(values, 4.0).mass_kDa == 1.5
     with pytest.raises(UserError, match="no voxel above its border"):
         density_from_map(np.zeros((8, 8, 8)), 5.0)
+
+
+def test_a_map_finer_than_any_tomogram_is_taken_and_keeps_its_mass(tmp_path: Path) -> None:
+    molecule = load_library().density("1bcf")
+    fine = ndimage.zoom(molecule.values, molecule.voxel_size_A / 0.8, order=1)
+    write_mrc(tmp_path / "fine.mrc", fine, 0.8)
+    assert read_density_map(tmp_path / "fine.mrc").mass_kDa == pytest.approx(molecule.mass_kDa, rel=0.2)

@@ -7,21 +7,24 @@ import argparse
 import json
 from pathlib import Path
 
+from tomotwin_core.cli.options import add_voxel_size
+
 HELP = "say what a file is, or what is installed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    add_voxel_size(parser, "a volume")
 
 
 def run(options: argparse.Namespace) -> None:
     if not options.files:
         _installed()
     for file in options.files:
-        print(f"{file}: {describe(file)}")
+        print(f"{file}: {describe(file, options.voxel_size)}")
 
 
-def describe(file: Path) -> str:
+def describe(file: Path, voxel_size_A: float | None = None) -> str:
     """One paragraph about a file; UserError if it is missing or of no known kind."""
     from tomotwin_core.errors import UserError
 
@@ -55,7 +58,7 @@ def describe(file: Path) -> str:
         return f"density library of {len(library.entries)} molecules, {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out"
     from tomotwin_core.tomogram import open_tomogram
 
-    source = open_tomogram(file)
+    source = open_tomogram(file, voxel_size_A, finest_A=0.2)
     source.check()
     nm = " x ".join(f"{s * source.voxel_size_A / 10:.0f}" for s in source.shape)
     return f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"

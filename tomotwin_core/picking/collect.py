@@ -14,7 +14,7 @@ from tomotwin_core.picking.from_positions import references_from_positions
 from tomotwin_core.picking.from_structures import ReferenceSettings, references_from_densities
 from tomotwin_core.picking.references import ReferenceSet, require_same_model, unique_names
 from tomotwin_core.simulation.acquisition import Acquisition
-from tomotwin_core.structures import Density, load_density
+from tomotwin_core.structures import load_density
 from tomotwin_core.structures.atoms import is_structure_file
 
 _POSITIONS = (".star", ".coords")
@@ -45,7 +45,7 @@ def collect_references(
     fields = {f.tomogram: f for f in map(open_field, embeddings)}
     found = ReferenceSet((), "")
     if molecules:
-        densities = {n: _density(s, voxel_size_A, dark_maps) for n, s in molecules}
+        densities = {n: load_density(s, voxel_size_A=voxel_size_A, dark_map=dark_maps) for n, s in molecules}
         found = references_from_densities(
             densities, load_model(model_file), acquisition, settings, device, dict(molecules)
         )
@@ -109,13 +109,3 @@ def _examples(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[Embe
             )
         examples.append((field, table))
     return examples
-
-
-def _density(source: str, voxel_size_A: float | None, dark: bool) -> Density:
-    if not dark or source.startswith(("library:", "pdb:")) or is_structure_file(Path(source)):
-        return load_density(source, voxel_size_A=voxel_size_A)
-    from tomotwin_core.structures.density import density_from_map
-    from tomotwin_core.tomogram import open_tomogram
-
-    opened = open_tomogram(source, voxel_size_A)
-    return density_from_map(-opened.slab(0, opened.shape[0]), opened.voxel_size_A)

@@ -26,7 +26,7 @@ class LocationSettings:
     diameter. competition: a peak counts only where its target is the best of all; across: the same share for picks
     of different targets."""
 
-    min_score: float = 0.3
+    min_score: float = 0.2
     separation: float = 0.6
     competition: bool = True
     across: float = 0.4

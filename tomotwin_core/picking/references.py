@@ -154,7 +154,9 @@ def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> 
 
 
 def unique_names(names: Sequence[str]) -> None:
-    """Targets are told apart by name."""
+    """Targets are told apart by name, and files are named after them."""
     for name in names:
+        if not name or "/" in name or name.startswith("."):
+            raise UserError(f"{name!r} cannot be a target's name; give it as NAME=FILE without slashes")
         if list(names).count(name) > 1:
             raise UserError(f"two targets are called {name!r}; name them apart as NAME=FILE")

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.tomogram import open_tomogram, resample
 
 # 47.878 V A^2 per A of scattering length (h^2 / 2 pi m e, Kirkland 2010) times 0.091 A per Da.
 POTENTIAL_V_A3_PER_DA = 47.878 * 0.091
@@ -24,6 +25,8 @@ POINT_SIGMA_A = 4.0
 # Mass that a contour at this share of the maximum leaves out is solvent tail, not molecule.
 _EXTENT_FRACTION = 0.2
 _PROTEIN_A3_PER_DA = 1.21
+# Maps of single-particle work are finer than any tomogram; at 10 A nothing below the working size is seen.
+_FINEST_MAP_A, _WORKING_VOXEL_A = 0.2, 4.0
 # The volume that the sum over the strongest density gives is this much too large in the median of 60 library molecules
 # at 5, 8 and 13 A, whose masses it then tells to 9 % (standard deviation).
 _VOLUME_BIAS = 1.055
@@ -136,12 +139,14 @@ def low_passed(density: Density, voxel_size_A: float) -> np.ndarray:
     return blurred[half:-half, half:-half, half:-half] if half else blurred
 
 
-def read_density_map(path: Path | str, voxel_size_A: float | None = None, mass_kDa: float | None = None) -> Density:
-    """An MRC map, molecule bright, as a Density; a mask of noise or an empty map is refused in one sentence."""
-    from tomotwin_core.tomogram import open_tomogram
-
-    source = open_tomogram(path, voxel_size_A=voxel_size_A)
+def read_density_map(
+    path: Path | str, voxel_size_A: float | None = None, mass_kDa: float | None = None, dark: bool = False
+) -> Density:
+    """An MRC map as a Density, molecule bright unless `dark`; an empty or constant map is refused in one sentence."""
+    source = open_tomogram(path, voxel_size_A=voxel_size_A, finest_A=_FINEST_MAP_A)
     volume = source.slab(0, source.shape[0])
-    if float(np.ptp(volume)) == 0.0 or not np.isfinite(volume).all():
-        raise UserError(f"{path}: the map is constant or holds NaN; give a density map with the molecule bright")
-    return density_from_map(volume, source.voxel_size_A, mass_kDa)
+    if float(np.ptp(volume)) == 0.0:
+        raise UserError(f"{path}: the map is constant; give a density map of one molecule")
+    size = max(source.voxel_size_A, _WORKING_VOXEL_A)
+    volume = resample(-volume if dark else volume, source.voxel_size_A, size)
+    return density_from_map(volume, size, mass_kDa)

@@ -17,7 +17,9 @@ RCSB_URL = "https://files.rcsb.org/download/{id}.cif.gz"
 STRUCTURE_VOXEL_SIZE_A = 5.0
 
 
-def load_density(source: str, mass_kDa: float | None = None, voxel_size_A: float | None = None) -> Density:
+def load_density(
+    source: str, mass_kDa: float | None = None, voxel_size_A: float | None = None, dark_map: bool = False
+) -> Density:
     """The density of a molecule named by a structure file, a map, `library:ID` or `pdb:ID`.
 
     Raises UserError where the source is missing, unreadable or (pdb:) out of reach.
@@ -31,7 +33,7 @@ def load_density(source: str, mass_kDa: float | None = None, voxel_size_A: float
         raise UserError(f"{source}: no such file; give a structure, a density map, library:ID or pdb:ID")
     if is_structure_file(path):
         return _from_structure(path)
-    return read_density_map(path, voxel_size_A, mass_kDa)
+    return read_density_map(path, voxel_size_A, mass_kDa, dark_map)
 
 
 def _from_structure(path: Path) -> Density:

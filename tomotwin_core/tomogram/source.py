@@ -100,7 +100,9 @@ class TomogramSource:
             self.slab(z1, z1 + _CHECK_PLANES)
 
 
-def open_tomogram(path: str | os.PathLike[str], voxel_size_A: float | None = None) -> TomogramSource:
+def open_tomogram(
+    path: str | os.PathLike[str], voxel_size_A: float | None = None, finest_A: float = VOXEL_SIZE_RANGE_A[0]
+) -> TomogramSource:
     """Open a tomogram or density map without reading its voxels.
 
     Parameters
@@ -109,6 +111,8 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size_A: float | None = Non
         An MRC volume (``.mrc .rec .map .st``, possibly with ``.gz``, which is read whole), or a TIFF volume.
     voxel_size_A : float, optional
         Voxel size in Angstrom, over what the header says. Needed for TIFF and where the header says 0 or 1.
+    finest_A : float
+        The finest voxel size taken; density maps are finer than any tomogram.
 
     Raises
     ------
@@ -133,7 +137,7 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size_A: float | None = Non
         path=file,
         name=tomogram_name(file),
         shape=(z, y, x),
-        voxel_size_A=_settled_voxel_size(file, header_size, voxel_size_A),
+        voxel_size_A=_settled_voxel_size(file, header_size, voxel_size_A, finest_A),
         dtype=data.dtype,
         _data=data,
     )
@@ -172,8 +176,10 @@ def write_mrc(
             mrc.header.nlabl = number + 1
 
 
-def _settled_voxel_size(file: Path, header: tuple[float, float, float] | None, given: float | None) -> float:
-    low, high = VOXEL_SIZE_RANGE_A
+def _settled_voxel_size(
+    file: Path, header: tuple[float, float, float] | None, given: float | None, low: float
+) -> float:
+    high = VOXEL_SIZE_RANGE_A[1]
     if given is not None:
         if not low <= given <= high:
             raise UserError(
