@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("figures", nargs="*", type=Path, metavar="GROUP.json")
+    parser.add_argument("--note", default="", help="how it was trained, where the command alone does not tell")
     parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
     options = parser.parse_args()
     model = load_model(options.model)
@@ -28,7 +29,12 @@ def main() -> None:
             raise SystemExit(f"{path}: was measured with model {measured['model']}, not {model.hash}")
         figures[path.stem] = measured
     kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
-    save_model(options.out, model.network, {**kept, "figures": figures})
+    # The command's own words, not the paths of the machine that it ran on.
+    training = kept.pop("training")
+    training["command"] = f"tomotwin train --out DIR --steps {training['steps']}"
+    if options.note:
+        training["note"] = options.note
+    save_model(options.out, model.network, {**kept, "figures": figures, "training": training})
     print(options.out, model.hash)
 
 

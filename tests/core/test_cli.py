@@ -16,6 +16,7 @@ from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coord
 from tomotwin_core.model import save_model
 from tomotwin_core.model.checkpoint import weights_hash
 from tomotwin_core.picking import ReferenceSet, Target, load_references
+from tomotwin_core.structures import load_density
 from tomotwin_core.tomogram import write_mrc
 
 Errors = Callable[..., str]
@@ -285,8 +286,6 @@ def test_from_a_tomogram_to_picks_and_their_score_by_commands(
 
 
 def test_maps_of_dark_molecules_and_structures_make_references_side_by_side(files: Path, tmp_path: Path) -> None:
-    from tomotwin_core.picking.collect import _density
-
     grid = np.indices((24, 24, 24)) - 11.5
     ball = (np.linalg.norm(grid, axis=0) < 7).astype(np.float32)
     write_mrc(files / "dark.mrc", 5 - ball, 8.0)
@@ -301,6 +300,6 @@ def test_maps_of_dark_molecules_and_structures_make_references_side_by_side(file
     model.add_chain(chain)
     structure.add_model(model)
     (files / "chain.pdb").write_text(structure.make_pdb_string())
-    assert _density(str(files / "dark.mrc"), None, dark=True).diameter_A == pytest.approx(112.0, rel=0.15)
-    assert _density(str(files / "chain.pdb"), None, dark=True).mass_kDa == pytest.approx(0.355, rel=0.02)
+    assert load_density(str(files / "dark.mrc"), dark_map=True).diameter_A == pytest.approx(112.0, rel=0.15)
+    assert load_density(str(files / "chain.pdb"), dark_map=True).mass_kDa == pytest.approx(0.355, rel=0.02)
     assert _density("library:1dzl", None, dark=True).mass_kDa > 100
