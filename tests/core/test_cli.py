@@ -302,4 +302,4 @@ def test_maps_of_dark_molecules_and_structures_make_references_side_by_side(file
     (files / "chain.pdb").write_text(structure.make_pdb_string())
     assert load_density(str(files / "dark.mrc"), dark_map=True).diameter_A == pytest.approx(112.0, rel=0.15)
     assert load_density(str(files / "chain.pdb"), dark_map=True).mass_kDa == pytest.approx(0.355, rel=0.02)
-    assert _density("library:1dzl", None, dark=True).mass_kDa > 100
+    assert load_density("library:1dzl", dark_map=True).mass_kDa > 100
