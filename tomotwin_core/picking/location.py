@@ -29,7 +29,7 @@ class LocationSettings:
     min_score: float = 0.2
     separation: float = 0.6
     competition: bool = True
-    across: float = 0.4
+    across: float = 0.2
     slab: int = 24
 
 
