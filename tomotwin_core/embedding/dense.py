@@ -39,6 +39,12 @@ def grid_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple((side + STRIDE - 1) // STRIDE for side in shape)
 
 
+def even_part(length: int, most: int) -> int:
+    """The size of equal parts, `most` at the most, that cover `length` with next to nothing left over."""
+    parts = -(-length // most)
+    return -(-length // parts)
+
+
 class DenseEmbedder:
     """The network prepared for dense use on a device."""
 
@@ -48,8 +54,13 @@ class DenseEmbedder:
         self.half = self.device.type == "cuda"
         self.tile = tile or (TILE_GPU if self.half else TILE_CPU)
 
+    def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Embeddings per side (z, y, x) of the equal tiles that a tomogram of `shape` model voxels is cut into."""
+        return tuple(even_part(side, self.tile) for side in grid_shape(shape))
+
     def n_tiles(self, shape: tuple[int, ...]) -> int:
-        return int(np.prod([-(-side // self.tile) for side in grid_shape(shape)]))
+        """How many tiles that makes."""
+        return int(np.prod([-(-n // t) for n, t in zip(grid_shape(shape), self.tile_shape(shape))]))
 
     def tiles(self, volume: Voxels | np.ndarray) -> Iterator[Tile]:
         """Yield (where on the embedding grid [z, y, x], embeddings float32 [z, y, x, 32], particleness logits [z, y,
@@ -58,13 +69,14 @@ class DenseEmbedder:
         volume : normalised, protein bright, at the model's voxel size; an array [z, y, x] or planes on demand.
         """
         depth, height, width = grid_shape(volume.shape)
-        for z in range(0, depth, self.tile):
-            z1 = min(z + self.tile, depth)
+        deep, high, wide = self.tile_shape(volume.shape)
+        for z in range(0, depth, deep):
+            z1 = min(z + deep, depth)
             planes = _padded_planes(volume, z, z1)
-            for y in range(0, height, self.tile):
-                y1 = min(y + self.tile, height)
-                for x in range(0, width, self.tile):
-                    x1 = min(x + self.tile, width)
+            for y in range(0, height, high):
+                y1 = min(y + high, height)
+                for x in range(0, width, wide):
+                    x1 = min(x + wide, width)
                     piece = planes[
                         :,
                         STRIDE * y : STRIDE * (y1 - 1) + 2 * HALF_WINDOW + 1,

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from tomotwin_core.embedding.dense import DenseEmbedder, grid_shape
+from tomotwin_core.embedding.dense import DenseEmbedder, even_part, grid_shape
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model import STRIDE, Model
@@ -28,7 +28,8 @@ from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource
 
 _FORMAT = "tomotwin embedding field 1"
-_CHUNK = (16, 48, 48)
+# Planes of a chunk: peaks are looked for plane by plane.
+_CHUNK_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ class EmbeddingField:
         """float32 [z1 - z0, y, x], logits."""
         return np.asarray(self.group["particleness"][z0:z1]).astype(np.float32)  # type: ignore[index]
 
-    def slabs(self, thickness: int = 16, halo: int = 0) -> Iterator[tuple[int, int, int, int]]:
-        """(z0, z1, low, high): slabs of `thickness` and the same with a halo, cut at the faces."""
+    def slabs(self, thickness: int | None = None, halo: int = 0) -> Iterator[tuple[int, int, int, int]]:
+        """(z0, z1, low, high): slabs of `thickness` planes (by default those of a chunk on disk), and the same with a
+        halo, cut at the faces."""
+        thickness = thickness or int(self.group["embeddings"].chunks[0])  # type: ignore[union-attr]
         for z0 in range(0, self.shape[0], thickness):
             z1 = min(z0 + thickness, self.shape[0])
             yield z0, z1, max(z0 - halo, 0), min(z1 + halo, self.shape[0])
@@ -134,16 +137,15 @@ def embed_to_disk(
     volume = ModelTomogram(source, contrast=contrast)
     embedder = DenseEmbedder(model.network, device, tile)
     shape = grid_shape(volume.shape)
+    chunk = _chunk(embedder.tile_shape(volume.shape))
     size = model.network.settings.embedding_size
     with atomic_path(out) as temporary:
         group = zarr.open_group(str(temporary), mode="w")
         group.attrs.update({**wanted, **provenance()})
         embeddings = group.create_array(
-            "embeddings", shape=(*shape, size), chunks=(*_chunk(shape), size), dtype="float16", compressors=None
+            "embeddings", shape=(*shape, size), chunks=(*chunk, size), dtype="float16", compressors=None
         )
-        particleness = group.create_array(
-            "particleness", shape=shape, chunks=_chunk(shape), dtype="float16", compressors=None
-        )
+        particleness = group.create_array("particleness", shape=shape, chunks=chunk, dtype="float16", compressors=None)
         for where, e, p in progress(
             embedder.tiles(volume), total=embedder.n_tiles(volume.shape), desc=f"embedding {source.name}", unit="tiles"
         ):
@@ -167,5 +169,6 @@ def open_field(path: Path | str) -> EmbeddingField:
     return EmbeddingField(path, attributes, group)
 
 
-def _chunk(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(min(c, s) for c, s in zip(_CHUNK, shape, strict=True))
+def _chunk(tile: tuple[int, ...]) -> tuple[int, ...]:
+    """Chunks are tiles cut into thinner layers, so that each is written once and none holds room for nothing."""
+    return even_part(tile[0], _CHUNK_PLANES), *tile[1:]

@@ -30,7 +30,7 @@ class LocationSettings:
     separation: float = 0.6
     competition: bool = True
     across: float = 0.2
-    slab: int = 24
+    slab: int | None = None
 
 
 @dataclass(frozen=True)

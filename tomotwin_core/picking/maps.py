@@ -17,7 +17,7 @@ def write_similarity_maps(field: EmbeddingField, references: ReferenceSet, out: 
     """Write OUT/TOMOGRAM_TARGET.mrc for every target; values are cosines, -1 to 1."""
     require_same_model(references, field.model_hash, str(field.path))
     volumes = np.empty((len(references.targets), *field.shape), np.float32)
-    for z0, z1, _, _ in progress(list(field.slabs(24)), desc=f"mapping {field.tomogram}", unit="slabs"):
+    for z0, z1, _, _ in progress(list(field.slabs()), desc=f"mapping {field.tomogram}", unit="slabs"):
         volumes[:, z0:z1] = np.moveaxis(references.similarity(field.embeddings(z0, z1)), -1, 0)
     paths = []
     for target, volume in zip(references.targets, volumes, strict=True):
