@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from numpy.typing import NDArray
 from planted import FieldMaker, tiny_network
 
 from tomotwin_core.embedding import EmbeddingField, open_field
@@ -41,3 +42,9 @@ def make_field(tmp_path: Path) -> FieldMaker:
         return open_field(path)
 
     return make
+
+
+@pytest.fixture
+def noise() -> NDArray[np.float32]:
+    """A small volume of noise on an offset, as tomograms have it."""
+    return np.random.default_rng(1).normal(100, 5, (45, 60, 53)).astype(np.float32)
