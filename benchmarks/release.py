@@ -7,7 +7,9 @@ The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensor
 from __future__ import annotations
 
 import argparse
+import csv
 import json
+import statistics
 from pathlib import Path
 
 from tomotwin_core.model import load_model, save_model
@@ -18,6 +20,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("figures", nargs="*", type=Path, metavar="GROUP.json")
+    parser.add_argument(
+        "--demo", type=Path, metavar="scores.csv", help="the table that `make demo` wrote with this model"
+    )
     parser.add_argument("--note", default="", help="how it was trained, where the command alone does not tell")
     parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
     options = parser.parse_args()
@@ -28,6 +33,16 @@ def main() -> None:
         if measured["model"] != model.hash:
             raise SystemExit(f"{path}: was measured with model {measured['model']}, not {model.hash}")
         figures[path.stem] = measured
+    if options.demo:
+        with open(options.demo, newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        figures["demo"] = {
+            "model": model.hash,
+            "command": "make demo",
+            "species": len(rows),
+            "median F1": round(statistics.median(float(r["f1"]) for r in rows), 3),
+            "median best possible F1": round(statistics.median(float(r["best_f1"]) for r in rows), 3),
+        }
     kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
     # The command's own words, not the paths of the machine that it ran on.
     training = kept.pop("training")
