@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.egg_info import egg_info
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "tomotwin_core" / "__init__.py").read_text()).group(1)
@@ -28,7 +29,18 @@ ENGINE = [
     "tifffile>=2023.7",
 ]
 
+
+class PluginFirst(egg_info):
+    """Scipion's installer takes the first line of top_level.txt for the plugin; sorted, it would be the engine."""
+
+    def run(self) -> None:
+        super().run()
+        listed = Path(self.egg_info) / "top_level.txt"
+        listed.write_text("\n".join(sorted(listed.read_text().split(), reverse=True)) + "\n")
+
+
 setup(
+    cmdclass={"egg_info": PluginFirst},
     name="tomotwin-scipion",
     version=VERSION,
     description="Find macromolecules in cryo-electron tomograms from one reference or de novo: a Scipion plugin and its engine",
