@@ -51,8 +51,7 @@ class DenseEmbedder:
     def __init__(self, network: EmbeddingNetwork, device: torch.device | str = "cpu", tile: int | None = None) -> None:
         self.device = torch.device(device)
         self.network = folded(network).to(self.device)
-        self.half = self.device.type == "cuda"
-        self.tile = tile or (TILE_GPU if self.half else TILE_CPU)
+        self.tile = tile or (TILE_GPU if self.device.type == "cuda" else TILE_CPU)
 
     def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Embeddings per side (z, y, x) of the equal tiles that a tomogram of `shape` model voxels is cut into."""
@@ -90,9 +89,8 @@ class DenseEmbedder:
         """One piece [Z, Y, X] without padding -> embeddings [z, y, x, 32] and particleness [z, y, x]; z = (Z - 37) //
         2 + 1."""
         tensor = torch.from_numpy(np.ascontiguousarray(piece))[None, None].to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=False):
-            embeddings, particleness = split_output(self.network.dense(tensor), dim=0)
-        return embeddings.permute(1, 2, 3, 0).float().cpu().numpy(), particleness.float().cpu().numpy()
+        embeddings, particleness = split_output(self.network.dense(tensor), dim=0)
+        return embeddings.permute(1, 2, 3, 0).cpu().numpy(), particleness.cpu().numpy()
 
     def whole(self, volume: Voxels | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All tiles put together in memory: for small volumes."""

@@ -4,8 +4,8 @@
     particleness  float16 [z, y, x], logits
     attributes    what made it: tomogram, its voxel size and shape, contrast, model hash, stride, versions
 
-Element (i, j, k) belongs to voxel (2 i, 2 j, 2 k) of the tomogram at the model's voxel size, and so lies at 2 i * 10 A from its first voxel's centre.  float16 holds
-similarities to 5e-4; positions are never stored in it.
+Element (i, j, k) belongs to voxel (2 i, 2 j, 2 k) of the tomogram at the model's voxel size, and so lies at 2 i * 10 A
+from its first voxel's centre. float16 holds similarities to 5e-4; positions are never stored in it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,15 @@
 
 from tomotwin_core.evaluation.blobs import find_blobs
 from tomotwin_core.evaluation.matching import box_iou, match, match_boxes, rightness_in_order
-from tomotwin_core.evaluation.scores import SpeciesScore, evaluate, format_table, median_f1, recall_by_number, write_csv
+from tomotwin_core.evaluation.scores import (
+    SpeciesScore,
+    evaluate,
+    format_table,
+    median_f1,
+    recall_by_number,
+    tolerance_A,
+    write_csv,
+)
 
 __all__ = [
     "SpeciesScore",
@@ -26,5 +34,6 @@ __all__ = [
     "median_f1",
     "recall_by_number",
     "rightness_in_order",
+    "tolerance_A",
     "write_csv",
 ]

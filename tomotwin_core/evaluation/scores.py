@@ -157,13 +157,18 @@ def write_csv(path: str | PathLike[str], scores: Sequence[SpeciesScore]) -> None
             writer.writerow({name: f"{v:.5g}" if isinstance(v, float) else v for name, v in row.items()})
 
 
+def tolerance_A(diameter_A: float) -> float:
+    """How far from a true centre a pick is right: half the particle's radius, 20 A at least or where it is unknown."""
+    return MIN_TOLERANCE_A if math.isnan(diameter_A) else max(diameter_A / 4, MIN_TOLERANCE_A)
+
+
 def _score(
     label: str, picks: dict[str, Coordinates], truth: dict[str, Coordinates], candidates: dict[str, Coordinates]
 ) -> SpeciesScore:
     diameter = _diameter(label, truth)
     if math.isnan(diameter):
         diameter = _diameter(label, picks)
-    tolerance = MIN_TOLERANCE_A if math.isnan(diameter) else max(diameter / 4, MIN_TOLERANCE_A)
+    tolerance = tolerance_A(diameter)
     n_true = n_picked = n_right = n_boxes = 0
     distances: list[NDArray[np.float64]] = [np.empty(0)]
     gains, scores = [np.empty(0, np.bool_)], [np.empty(0)]

@@ -17,20 +17,18 @@ from scipy.spatial import cKDTree
 
 from tomotwin_core.embedding.dense import DenseEmbedder
 from tomotwin_core.errors import UserError
-from tomotwin_core.evaluation import rightness_in_order
+from tomotwin_core.evaluation import rightness_in_order, tolerance_A
 from tomotwin_core.model import STRIDE, WINDOW, Model
 from tomotwin_core.picking.location import LocationSettings, Peaks, peaks_of, suppressed
 from tomotwin_core.picking.references import ReferenceSet, Space, Target, prototypes_of
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogram, simulate_tomogram
-from tomotwin_core.simulation.sample import Molecules
+from tomotwin_core.simulation.sample import Molecules, even_copies
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local, resample
 
-# Body voxels of 10 A per kDa (1.21 A^3 per Da, doubled by the blur of the contour).
-_BODY_VOXELS_PER_KDA = 2.4
 # Background is sampled at so many places of each tomogram, and counts as such from this far from any centre on.
 _BACKGROUND_PLACES = 4000
 _AWAY_STEPS = 3.0
@@ -139,10 +137,8 @@ def _simulate(
     molecules = Molecules({**crowd, **densities}, MODEL_VOXEL_SIZE_A)
     depth, height, width = settings.shape
     slab = int(0.9 * depth)
-    room = settings.occupied * slab * height * width / len(molecules.densities)
-    copies = {
-        n: int(np.clip(room / (_BODY_VOXELS_PER_KDA * d.mass_kDa), 4, 20)) for n, d in molecules.densities.items()
-    }
+    masses = {n: d.mass_kDa for n, d in molecules.densities.items()}
+    copies = even_copies(masses, settings.occupied * slab * height * width, 4, 20)
     sample = SampleSettings(settings.shape, MODEL_VOXEL_SIZE_A, slab * MODEL_VOXEL_SIZE_A, copies, occupied=0.4)
     defoci = np.linspace(*settings.defocus_um, settings.tomograms)
     made = []
@@ -194,7 +190,7 @@ def _calibrated(references: ReferenceSet, seen: Sequence[_Seen], settings: Refer
         for peaks, tomogram in picked:
             own = peaks.target == index
             truth = tomogram.truth.xyz[tomogram.truth.label == target.name]
-            tolerance = max(target.diameter_A / 4, 20.0) / MODEL_VOXEL_SIZE_A
+            tolerance = tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A
             right.append(rightness_in_order(peaks.zyx[own][:, ::-1] * STRIDE, truth, tolerance))
             scores.append(peaks.score[own])
             true += len(truth)

@@ -20,6 +20,8 @@ _BODY = 0.2
 # What lies below this share of the maximum is the empty margin of a box.
 _CONTENT = 0.004
 _TRIES = 40
+# Voxels of 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its contour.
+_BODY_VOXELS_PER_KDA = 2.4
 # Gold is 19.3 g/cm^3 and scatters less per Da than protein (f_e(0) = 10.6 A per 197 Da against 0.205 A per Da above
 # vacuum).
 _GOLD_DA_PER_A3 = 19.3 * 0.6022 * 0.45
@@ -61,7 +63,7 @@ class Sample:
             np.zeros(shape, np.float32), voxel_size_A, np.zeros(shape, bool), (low, min(low + thickness_vox, shape[0]))
         )
 
-    def place(self, name: str, copy: RotatedCopy, rng: np.random.Generator, listed: bool = True) -> bool:
+    def place(self, name: str, copy: RotatedCopy, rng: np.random.Generator) -> bool:
         """Try random places for one copy; its centre stays inside the slab. Returns whether there was room."""
         half = np.array(copy.body.shape) // 2
         shape = np.array(self.volume.shape)
@@ -76,10 +78,9 @@ class Sample:
             self.taken[box] |= body
             self.n_taken += int(body.sum())
             self.volume[box] += copy.values[inner]
-            if listed:
-                self.names.append(name)
-                self.positions.append(centre[::-1] + copy.offset_vox)
-                self.rotations.append(copy.rotation)
+            self.names.append(name)
+            self.positions.append(centre[::-1] + copy.offset_vox)
+            self.rotations.append(copy.rotation)
             return True
         return False
 
@@ -165,6 +166,12 @@ def add_gold(sample: Sample, rng: np.random.Generator, radius_A: float | None = 
     values = np.clip(radius - distance + 0.5, 0, 1) * _GOLD_DA_PER_A3 * sample.voxel_size_A**3
     copy = RotatedCopy(values.astype(np.float32), values > 0, np.eye(3), np.zeros(3))
     return sample.place("gold", copy, rng)
+
+
+def even_copies(mass_kDa: Mapping[str, float], room_vox: float, fewest: int, most: int) -> dict[str, int]:
+    """Copies of each molecule so that all take up the same share of `room_vox` voxels of 10 A, within fewest and most."""
+    share = room_vox / len(mass_kDa)
+    return {n: int(np.clip(share / (_BODY_VOXELS_PER_KDA * m), fewest, most)) for n, m in mass_kDa.items()}
 
 
 def fill(

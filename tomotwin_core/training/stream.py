@@ -17,13 +17,9 @@ from torch.utils.data import IterableDataset
 
 from tomotwin_core.simulation.acquisition import random_acquisition
 from tomotwin_core.simulation.microscope import reconstruct, take_tilt_series
-from tomotwin_core.simulation.sample import Molecules, Sample, add_gold, add_vesicle, fill
+from tomotwin_core.simulation.sample import Molecules, Sample, add_gold, add_vesicle, even_copies, fill
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
-
-# Voxels at 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its
-# contour.
-_BODY_VOXELS_PER_KDA = 2.4
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,8 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
         for _ in range(int(rng.integers(0, 6)) if rng.random() < 0.5 else 0):
             add_gold(sample, rng)
         occupied = rng.uniform(*s.occupied)
-        room = occupied * thickness * s.shape[1] * s.shape[2] / len(chosen)
-        copies = {
-            self.species[i]: int(np.clip(room / (_BODY_VOXELS_PER_KDA * self._mass[i]), 2, s.max_copies))
-            for i in chosen
-        }
+        masses = {self.species[i]: float(self._mass[i]) for i in chosen}
+        copies = even_copies(masses, occupied * thickness * s.shape[1] * s.shape[2], 2, s.max_copies)
         fill(sample, molecules, copies, rng, occupied=1.5 * occupied)
         acquisition = random_acquisition(rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
