@@ -53,9 +53,7 @@ class Ice:
             rng = rng or np.random.default_rng()
             bottom = bottom + unevenness_vox * _waves(y, x, rng)
             top = np.maximum(top + unevenness_vox * _waves(y, x, rng), bottom)
-        return cls(
-            np.clip(bottom, -0.5, nz - 0.5).astype(np.float32), np.clip(top, -0.5, nz - 0.5).astype(np.float32)
-        )
+        return cls(np.clip(bottom, -0.5, nz - 0.5).astype(np.float32), np.clip(top, -0.5, nz - 0.5).astype(np.float32))
 
     @property
     def thickness(self) -> NDArray[np.float32]:
@@ -76,8 +74,6 @@ def _waves(y: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray
         length = side * np.exp(rng.uniform(np.log(_SHORTEST_WAVE), np.log(_LONGEST_WAVE)))
         direction, phase = rng.uniform(0, 2 * np.pi, 2)
         # Long waves are high, as in the bending of a film.
-        surface += (
-            length / side * np.cos(2 * np.pi / length * (y * np.sin(direction) + x * np.cos(direction)) + phase)
-        )
+        surface += length / side * np.cos(2 * np.pi / length * (y * np.sin(direction) + x * np.cos(direction)) + phase)
     surface -= surface.mean()
     return np.asarray(surface / max(float(surface.std()), 1e-12))
