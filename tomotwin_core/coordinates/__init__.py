@@ -20,10 +20,13 @@ from tomotwin_core.coordinates.frames import (
     voxels_from_centred_A,
     voxels_from_grid,
 )
-from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.coordinates.table import ACCEPTED, REJECTED, UNDECIDED, Coordinates
 
 __all__ = [
+    "ACCEPTED",
     "FORMATS",
+    "REJECTED",
+    "UNDECIDED",
     "Coordinates",
     "centred_A_from_voxels",
     "grid_from_voxels",

@@ -8,7 +8,8 @@ All of them have
 
 and differ in how a position and its score are written:
 
-    star     rlnCoordinateX/Y/Z, voxels from the corner; tomotwinScore; angles only where there are orientations
+    star     rlnCoordinateX/Y/Z, voxels from the corner; tomotwinScore; angles only where there are orientations, tomotwinFDR
+             and tomotwinAccepted (1, 0, or -1 for undecided) only where known
     relion4  the same, rlnAutopickFigureOfMerit, angles, and data_optics with the voxel size. RELION counts in voxels of
              the tilt series: bring positions to its pixel size first
     relion5  rlnCenteredCoordinateXAngst/Y/Z, Angstrom from the middle of the tomogram; the rest as relion4
@@ -35,7 +36,7 @@ from tomotwin_core.coordinates.frames import (
     rotation_from_relion_angles,
     voxels_from_centred_A,
 )
-from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.coordinates.table import ACCEPTED, REJECTED, UNDECIDED, Coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
@@ -46,6 +47,8 @@ _CENTRED_A = ["rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rln
 _ORIGIN_A = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 _ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 _NAMES = ("rlnTomoName", "rlnMicrographName", "tomotwinLabel", "tomotwinProvenance", "rlnOpticsGroupName")
+# Expected false-discovery rate at the position's score; 1 accepted by a person, 0 rejected, -1 undecided.
+_FDR, _ACCEPTED = "tomotwinFDR", "tomotwinAccepted"
 _SIZES = ["tomotwinTomogramSizeZ", "tomotwinTomogramSizeY", "tomotwinTomogramSizeX"]
 
 
@@ -122,6 +125,10 @@ class StarFormat:
         columns["tomotwinLabel"] = [_word(str(label)) for label in table.label]
         columns |= _numbers(["tomotwinScore"], table.score[:, None], ".7g")
         columns |= _numbers(["tomotwinDiameterAngst"], table.diameter_A[:, None], ".6g")
+        if table.fdr is not None:
+            columns |= _numbers([_FDR], table.fdr[:, None], ".4g")
+        if table.accepted is not None:
+            columns[_ACCEPTED] = [str(int(a)) for a in table.accepted]
         if angles:
             rotation = np.broadcast_to(np.eye(3), (n, 3, 3)) if table.rotation is None else table.rotation
             columns |= _numbers(_ANGLES, relion_angles_from_rotation(rotation), ".5f")
@@ -214,7 +221,16 @@ def _table(path: Path, rows: pd.DataFrame, name: str, size_A: float, shape: Shap
         score=_floats(path, rows, scores[:1])[:, 0] if scores else np.nan,
         diameter_A=_floats(path, rows, ["tomotwinDiameterAngst"])[:, 0] if "tomotwinDiameterAngst" in rows else np.nan,
         rotation=rotation_from_relion_angles(_floats(path, rows, _ANGLES)) if has_angles else None,
+        fdr=_floats(path, rows, [_FDR])[:, 0] if _FDR in rows else None,
+        accepted=_decisions(path, rows) if _ACCEPTED in rows else None,
     )
+
+
+def _decisions(path: Path, rows: pd.DataFrame) -> NDArray[np.float64]:
+    values = _floats(path, rows, [_ACCEPTED])[:, 0]
+    if not np.isin(values, (ACCEPTED, REJECTED, UNDECIDED)).all():
+        raise UserError(f"{path} has values in {_ACCEPTED} that are none of 1, 0 and -1: correct them.")
+    return values
 
 
 def _floats(path: Path, rows: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:

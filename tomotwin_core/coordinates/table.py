@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from tomotwin_core.coordinates.frames import rescaled
 from tomotwin_core.tomogram import resampled_shape
 
+ACCEPTED, REJECTED, UNDECIDED = 1, 0, -1
+_OPTIONAL = ("rotation", "fdr", "accepted")
+
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
@@ -32,6 +35,10 @@ class Coordinates:
         NaN where unknown.
     rotation : float64 (N, 3, 3), or None
         Matrices R with x_tomogram = R @ x_reference + xyz, vectors x, y, z.
+    fdr : float32 (N,), or None
+        Expected false-discovery rate if all positions of this label and tomogram that score at least this much are kept.
+    accepted : int8 (N,), or None
+        What a person said of each: `ACCEPTED`, `REJECTED` or `UNDECIDED`.
     """
 
     xyz: NDArray[np.float64]
@@ -42,12 +49,15 @@ class Coordinates:
     score: NDArray[np.float32]
     diameter_A: NDArray[np.float32]
     rotation: NDArray[np.float64] | None = None
+    fdr: NDArray[np.float32] | None = None
+    accepted: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyz)
         expected = {"xyz": (n, 3), "label": (n,), "score": (n,), "diameter_A": (n,)}
-        if self.rotation is not None:
-            expected["rotation"] = (n, 3, 3)
+        expected |= {
+            name: (n, 3, 3) if name == "rotation" else (n,) for name in _OPTIONAL if getattr(self, name) is not None
+        }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has the shape {getattr(self, name).shape}, expected {shape}")
@@ -65,6 +75,8 @@ class Coordinates:
         score: ArrayLike = np.nan,
         diameter_A: ArrayLike = np.nan,
         rotation: ArrayLike | None = None,
+        fdr: ArrayLike | None = None,
+        accepted: ArrayLike | None = None,
     ) -> "Coordinates":
         """Build a table from whatever is known; a single label, score or diameter stands for all positions."""
         positions = np.array(xyz, np.float64).reshape(-1, 3)
@@ -78,13 +90,15 @@ class Coordinates:
             score=np.array(np.broadcast_to(np.asarray(score, np.float32), n)),
             diameter_A=np.array(np.broadcast_to(np.asarray(diameter_A, np.float32), n)),
             rotation=None if rotation is None else np.array(rotation, np.float64).reshape(n, 3, 3),
+            fdr=None if fdr is None else np.array(np.broadcast_to(np.asarray(fdr, np.float32), n)),
+            accepted=None if accepted is None else np.array(np.broadcast_to(np.asarray(accepted, np.int8), n)),
         )
 
     @classmethod
     def concatenate(cls, tables: Sequence["Coordinates"]) -> "Coordinates":
         """One table out of several of the same tomogram; they come to the first one's voxels.
 
-        Orientations are kept when every table has them.
+        Orientations, rates and decisions are kept when every table has them.
         """
         if not tables:
             raise ValueError("there is no table to concatenate")
@@ -93,7 +107,10 @@ class Coordinates:
         if strangers:
             raise ValueError(f"positions of {first.tomogram} cannot be joined with those of {sorted(strangers)}")
         same = [table.to_voxel_size(first.voxel_size_A, first.shape) for table in tables]
-        rotations = [table.rotation for table in same if table.rotation is not None]
+        optional = {}
+        for name in _OPTIONAL:
+            known = [getattr(table, name) for table in same if getattr(table, name) is not None]
+            optional[name] = np.concatenate(known) if len(known) == len(same) else None
         return cls(
             xyz=np.concatenate([table.xyz for table in same]),
             voxel_size_A=first.voxel_size_A,
@@ -102,7 +119,7 @@ class Coordinates:
             label=np.concatenate([table.label for table in same]),
             score=np.concatenate([table.score for table in same]),
             diameter_A=np.concatenate([table.diameter_A for table in same]),
-            rotation=np.concatenate(rotations) if len(rotations) == len(same) else None,
+            **optional,
         )
 
     def __len__(self) -> int:
@@ -120,6 +137,8 @@ class Coordinates:
             score=self.score[index],
             diameter_A=self.diameter_A[index],
             rotation=None if self.rotation is None else self.rotation[index],
+            fdr=None if self.fdr is None else self.fdr[index],
+            accepted=None if self.accepted is None else self.accepted[index],
         )
 
     def by_label(self) -> dict[str, "Coordinates"]:
