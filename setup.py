@@ -27,6 +27,7 @@ ENGINE = [
     "tqdm>=4.60",
     "matplotlib>=3.7",
     "tifffile>=2023.7",
+    "scikit-image>=0.22",
 ]
 
 
