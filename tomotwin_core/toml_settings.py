@@ -7,11 +7,14 @@ docstring; it is written above the field as a comment.
     plan = read_settings("train.toml", TrainingPlan())
     plan = with_values(plan, {"training": {"steps": 5000}}, "--steps")
     write_settings("train.toml", plan)
+
+A field that is a mapping of names to values is a table too; a file that has it replaces it as a whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import re
 import textwrap
@@ -87,7 +90,9 @@ def _replaced(settings: Any, table: Mapping[str, Any], source: str, above: tuple
     for name, value in table.items():
         called = ".".join((*above, name))
         if name not in known:
-            raise UserError(f"{source}: {called} is not known; there are {', '.join(sorted(known))}")
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            raise UserError(f"{source}: {called} is not known; {hint}")
         old = getattr(settings, name)
         if dataclasses.is_dataclass(old):
             if not isinstance(value, Mapping):
@@ -108,6 +113,10 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         if many or len(inner) == len(value):
             each = [inner[0]] * len(value) if many else inner
             return tuple(_converted(v, k, where) for v, k in zip(value, each, strict=True))
+    elif origin is Mapping and isinstance(value, Mapping):
+        return {name: _converted(v, inner[1], f"{where}.{name}") for name, v in value.items()}
+    elif origin is typing.Literal and value in inner and type(value) in map(type, inner):
+        return value
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
@@ -125,23 +134,48 @@ def _described(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         many = len(inner) == 2 and inner[1] is Ellipsis
         return f"a list of {'any length' if many else len(inner)}, each {_described(inner[0])}"
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(_toml, inner))
+    if typing.get_origin(kind) is Mapping:
+        return f"a table of names with {_described(inner[1])} each"
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return _described(next(k for k in inner if k is not type(None)))
     return names.get(kind, str(kind))
 
 
 def _lines(settings: Any, above: tuple[str, ...]) -> list[str]:
     lines: list[str] = []
-    plain = [f for f in dataclasses.fields(settings) if not dataclasses.is_dataclass(getattr(settings, f.name))]
+    plain = [f for f in dataclasses.fields(settings) if not _is_table(getattr(settings, f.name))]
     if above:
         lines += ["", f"[{'.'.join(above)}]"]
     explained = explanations(type(settings))
+    said = ""
     for field in plain:
-        lines += textwrap.wrap(explained.get(field.name, ""), 110, initial_indent="# ", subsequent_indent="# ")
+        text = explained.get(field.name, "")
+        lines += _comment(text) if text != said else []
+        said = text
         value = getattr(settings, field.name)
         lines.append(f"# {field.name} =" if value is None else f"{field.name} = {_toml(value)}")
     for field in dataclasses.fields(settings):
-        if field not in plain:
-            lines += _lines(getattr(settings, field.name), (*above, field.name))
+        table = getattr(settings, field.name)
+        if isinstance(table, Mapping):
+            lines += ["", *_comment(explained.get(field.name, "")), f"[{'.'.join((*above, field.name))}]"]
+            lines += [f"{_key(name)} = {_toml(value)}" for name, value in table.items()]
+        elif field not in plain:
+            lines += _lines(table, (*above, field.name))
     return lines
+
+
+def _is_table(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) or isinstance(value, Mapping)
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
 
 
 def _toml(value: Any) -> str:
