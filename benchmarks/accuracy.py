@@ -21,7 +21,7 @@ from tomotwin_core.picking import LocationSettings, ReferenceSettings, pick, ref
 from tomotwin_core.picking.location import coordinates_of, peaks_of, suppressed
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.experiment import SampleSettings, simulate_tomogram
-from tomotwin_core.simulation.sample import Molecules
+from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.tomogram import normalise_local
 

@@ -11,7 +11,10 @@ from tomotwin_core.coordinates import read_coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.simulation import Acquisition, experiment
 from tomotwin_core.simulation.experiment import SampleSettings, simulate_dataset, simulate_tomogram
-from tomotwin_core.simulation.sample import Molecules, RotatedCopy, Sample, add_gold, add_vesicle, fill
+from tomotwin_core.simulation.furniture import add_gold
+from tomotwin_core.simulation.membranes import add_vesicle
+from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
+from tomotwin_core.simulation.sample import Sample, fill
 from tomotwin_core.structures import Density, density_from_points
 from tomotwin_core.tomogram import open_tomogram
 
@@ -98,16 +101,16 @@ def test_orientations_are_uniform_on_the_sphere(variants: int) -> None:
 def test_no_two_bodies_overlap_in_a_crowd_with_vesicles_and_gold() -> None:
     sample = Sample.empty((40, 100, 100), 10.0, 36)
     rng = np.random.default_rng(5)
-    vesicles = sum(add_vesicle(sample, rng) for _ in range(6))
+    vesicles = sum(add_vesicle(sample, rng) is not None for _ in range(6))
     beads = sum(add_gold(sample, rng) for _ in range(5))
     molecules = Molecules({"ball": ball(2000.0, 40.0), "handed": handed()}, 10.0)
     fill(sample, molecules, {"ball": 40, "handed": 60}, rng)
     assert vesicles and beads
-    assert sample.n_taken == sample.taken.sum(), "each body has voxels of its own"
+    assert sample.n_taken == (sample.labels > 0).sum(), "each body has voxels of its own"
     assert sample.names.count("gold") == beads and sample.names.count("handed") > 20
     assert sample.names.index("ball") < sample.names.index("handed"), "large ones go first"
     z = np.array(sample.positions)[:, 2]
-    assert z.min() >= sample.slab[0] - 0.5 and z.max() <= sample.slab[1] - 0.5
+    assert z.min() >= sample.ice.bottom.min() and z.max() <= sample.ice.top.max()
 
 
 def test_filling_stops_at_the_share_that_is_asked_for() -> None:
@@ -131,7 +134,7 @@ def test_a_copy_at_the_rim_is_cut_and_not_wrapped_round() -> None:
     values = np.ones((41, 41, 41), np.float32)
     assert sample.place("huge", RotatedCopy(values, values > 0, np.eye(3), np.zeros(3)), np.random.default_rng(8))
     assert sample.volume.max() == 1.0
-    assert sample.n_taken == sample.taken.sum() == sample.volume.sum()
+    assert sample.n_taken == (sample.labels == 1).sum() == sample.volume.sum()
 
 
 def test_particles_are_dark_at_the_truth_and_turn_back_to_their_density_not_to_its_mirror_image() -> None:

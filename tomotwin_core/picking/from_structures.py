@@ -24,7 +24,8 @@ from tomotwin_core.picking.references import ReferenceSet, Space, Target, protot
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogram, simulate_tomogram
-from tomotwin_core.simulation.sample import Molecules, even_copies
+from tomotwin_core.simulation.molecules import Molecules
+from tomotwin_core.simulation.sample import even_copies
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local, resample

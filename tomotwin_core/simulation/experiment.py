@@ -12,38 +12,17 @@ import numpy as np
 import torch
 
 from tomotwin_core.coordinates import Coordinates, write_coordinates
-from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
+from tomotwin_core.simulation.building import SampleSettings, build_sample
 from tomotwin_core.simulation.microscope import reconstruct, take_tilt_series
-from tomotwin_core.simulation.sample import Molecules, Sample, add_gold, add_vesicle, fill
+from tomotwin_core.simulation.molecules import Molecules
+from tomotwin_core.simulation.sample import Sample
 from tomotwin_core.structures.density import Density, at_voxel_size
 from tomotwin_core.tomogram import write_mrc
 
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """shape (z, y, x) of the tomogram in voxels; thickness_A of the slab of ice in its middle; copies of each species
-    that are tried; occupied: stop at that share of the slab; vesicles and gold beads."""
-
-    shape: tuple[int, int, int]
-    voxel_size_A: float
-    thickness_A: float
-    copies: int | Mapping[str, int] = 40
-    occupied: float = 0.35
-    vesicles: int = 0
-    gold: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.shape) < 16 or max(self.shape) > 4096:
-            raise UserError(f"shape {' '.join(map(str, self.shape))}: each side must lie within 16 to 4096 voxels")
-        if not 1.0 <= self.voxel_size_A <= 45.0:
-            raise UserError(f"voxel size {self.voxel_size_A} A: must lie within 1 to 45 A")
-        if not self.thickness_A > 0:
-            raise UserError(f"thickness {self.thickness_A:g} A: the ice must be thicker than nothing")
-        if self.vesicles < 0 or self.gold < 0:
-            raise UserError(f"vesicles {self.vesicles}, gold {self.gold}: give 0 or a positive number")
+__all__ = ["SampleSettings", "SimulatedTomogram", "simulate_dataset", "simulate_tomogram"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +52,7 @@ def simulate_tomogram(
     # The tilted beam brings in what lies beside the field of view: the sample is wider than the tomogram across the
     # tilt axis.
     margin = min(int(0.15 * settings.shape[2]), int(thickness))
-    shape = (settings.shape[0], settings.shape[1], settings.shape[2] + 2 * margin)
-    sample = Sample.empty(shape, settings.voxel_size_A, thickness)
-    for _ in range(settings.vesicles):
-        add_vesicle(sample, rng)
-    for _ in range(settings.gold):
-        add_gold(sample, rng)
-    copies = (
-        settings.copies if isinstance(settings.copies, Mapping) else {n: settings.copies for n in molecules.densities}
-    )
-    fill(sample, molecules, copies, rng, settings.occupied)
+    sample = build_sample(settings, molecules, rng, margin)
     generator = torch.Generator(device=device).manual_seed(int(rng.integers(2**62)))
     series = take_tilt_series(torch.from_numpy(sample.volume).to(device), settings.voxel_size_A, acquisition, generator)
     volume = reconstruct(series, acquisition).cpu().numpy()[:, :, margin : margin + settings.shape[2]]

@@ -62,8 +62,13 @@ class Ice:
 
     def mask(self, nz: int) -> NDArray[np.float32]:
         """Share of every voxel that is ice, float32 [z, y, x]; its sum over z is `thickness`."""
-        z = np.arange(nz, dtype=np.float32)[:, None, None]
-        return np.clip(np.minimum(self.top, z + 0.5) - np.maximum(self.bottom, z - 0.5), 0.0, 1.0)
+        return self.mask_of((slice(0, nz), slice(None), slice(None)))
+
+    def mask_of(self, box: tuple[slice, ...]) -> NDArray[np.float32]:
+        """The same of a part of the volume, slices z, y, x."""
+        z = np.arange(box[0].start, box[0].stop, dtype=np.float32)[:, None, None]
+        bottom, top = self.bottom[box[1:]], self.top[box[1:]]
+        return np.clip(np.minimum(top, z + 0.5) - np.maximum(bottom, z - 0.5), 0.0, 1.0)
 
 
 def _waves(y: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

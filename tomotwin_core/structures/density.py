@@ -9,17 +9,19 @@ the molecule is made of.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.structures.membrane_frame import MembraneFrame
 from tomotwin_core.tomogram import open_tomogram, resample
 
-# 47.878 V A^2 per A of scattering length (h^2 / 2 pi m e, Kirkland 2010) times 0.091 A per Da.
-POTENTIAL_V_A3_PER_DA = 47.878 * 0.091
+SCATTERING_A_PER_DA = 0.091
+# 47.878 V A^2 per A of scattering length (h^2 / 2 pi m e, Kirkland 2010).
+POTENTIAL_V_A3_PER_DA = 47.878 * SCATTERING_A_PER_DA
 # A residue seen through its CA alone is a blob of about this standard deviation.
 POINT_SIGMA_A = 4.0
 # Mass that a contour at this share of the maximum leaves out is solvent tail, not molecule.
@@ -38,12 +40,13 @@ class Density:
 
     values : float32 [z, y, x], Da per voxel; its sum is the mass. The molecule's centre of mass lies at (shape - 1) /
     2. voxel_size_A : edge of a voxel. sigma_A : standard deviation of the blur already in the values, so that a
-    coarser grid blurs only by what is missing.
+    coarser grid blurs only by what is missing. membrane : where the bilayer lies about a membrane protein.
     """
 
     values: np.ndarray
     voxel_size_A: float
     sigma_A: float = POINT_SIGMA_A
+    membrane: MembraneFrame | None = None
 
     @property
     def mass_kDa(self) -> float:
@@ -113,7 +116,7 @@ def crop_to_content(density: Density, fraction: float = 0.004) -> Density:
     middle = (np.array(density.values.shape) - 1) // 2
     half = int(np.abs(content - middle).max())
     cut = tuple(slice(max(m - half, 0), m + half + 1) for m in middle)
-    return Density(np.ascontiguousarray(density.values[cut]), density.voxel_size_A, density.sigma_A)
+    return replace(density, values=np.ascontiguousarray(density.values[cut]))
 
 
 def at_voxel_size(density: Density, voxel_size_A: float) -> Density:
@@ -125,7 +128,8 @@ def at_voxel_size(density: Density, voxel_size_A: float) -> Density:
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
     values = ndimage.map_coordinates(blurred, grid, order=1, mode="constant")
     values *= density.values.sum() / max(values.sum(), 1e-12)
-    return crop_to_content(Density(values.astype(np.float32), voxel_size_A, max(density.sigma_A, 0.45 * voxel_size_A)))
+    sigma_A = max(density.sigma_A, 0.45 * voxel_size_A)
+    return crop_to_content(Density(values.astype(np.float32), voxel_size_A, sigma_A, density.membrane))
 
 
 def low_passed(density: Density, voxel_size_A: float) -> np.ndarray:

@@ -16,8 +16,11 @@ from scipy import ndimage
 from torch.utils.data import IterableDataset
 
 from tomotwin_core.simulation.acquisition import random_acquisition
+from tomotwin_core.simulation.furniture import add_gold
+from tomotwin_core.simulation.membranes import add_vesicle
 from tomotwin_core.simulation.microscope import reconstruct, take_tilt_series
-from tomotwin_core.simulation.sample import Molecules, Sample, add_gold, add_vesicle, even_copies, fill
+from tomotwin_core.simulation.molecules import Molecules
+from tomotwin_core.simulation.sample import Sample, even_copies, fill
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
 
