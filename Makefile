@@ -30,7 +30,7 @@ demo-real: venv
 
 lint: venv
 	$(BIN)/ruff check .
-	$(BIN)/mypy tomotwin_core tomotwin_scipion
+	$(BIN)/mypy tomotwin_core tomotwin_scipion tomotwin_view
 
 test: lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q

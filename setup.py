@@ -32,12 +32,12 @@ ENGINE = [
 
 
 class PluginFirst(egg_info):
-    """Scipion's installer takes the first line of top_level.txt for the plugin; sorted, it would be the engine."""
+    """Scipion's installer takes the first line of top_level.txt for the plugin; sorted, it would be another package."""
 
     def run(self) -> None:
         super().run()
         listed = Path(self.egg_info) / "top_level.txt"
-        listed.write_text("\n".join(sorted(listed.read_text().split(), reverse=True)) + "\n")
+        listed.write_text("\n".join(sorted(listed.read_text().split(), key="tomotwin_scipion".__ne__)) + "\n")
 
 
 setup(
@@ -49,7 +49,9 @@ setup(
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
     python_requires=">=3.8",
-    packages=find_packages(include=["tomotwin_core", "tomotwin_core.*", "tomotwin_scipion", "tomotwin_scipion.*"]),
+    packages=find_packages(
+        include=["tomotwin_core", "tomotwin_core.*", "tomotwin_scipion", "tomotwin_scipion.*", "tomotwin_view"]
+    ),
     package_data={
         "tomotwin_core": ["structures/data/*", "model/data/*"],
         "tomotwin_scipion": ["protocols.conf", "*.png", "templates/*.json.template"],

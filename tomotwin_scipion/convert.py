@@ -18,7 +18,7 @@ from pyworkflow.utils import cleanPath, createAbsLink
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 
-from .star import Table, read_table, write_tables
+from tomotwin_view.star import Table, read_table, write_tables
 
 MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
 LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")

@@ -16,8 +16,8 @@ from tomo.objects import Tomogram
 import tomotwin_scipion
 from tomotwin_scipion import Plugin
 from tomotwin_scipion.convert import Pick, link_tomogram, new_coordinate, read_picks, target_name
-from tomotwin_scipion.star import read_pairs, read_table, write_tables
 from tomotwin_scipion.targets import prepare_targets, read_targets, write_targets
+from tomotwin_view.star import read_pairs, read_table, write_tables
 
 PACKAGE = Path(tomotwin_scipion.__file__).parent
 

@@ -150,7 +150,7 @@ def test_the_engine_is_told_voxel_size_contrast_and_the_tomograms_acquisition(
 def test_example_positions_make_a_target_of_their_own(
     project: Any, launch: Any, embedded: Any, picked: Any, calls: Any
 ) -> None:
-    from tomotwin_scipion.star import read_table
+    from tomotwin_view.star import read_table
 
     protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1)
     point(protocol.inputEmbeddings, embedded, "Embeddings")

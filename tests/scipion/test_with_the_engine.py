@@ -19,7 +19,7 @@ from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.protocols import ProtImportCoordinates3D, ProtImportTomograms
 
 from tomotwin_scipion.protocols import ProtTwinEmbedTomograms, ProtTwinReferencePicking
-from tomotwin_scipion.star import read_table
+from tomotwin_view.star import read_table
 
 TOMOTWIN = os.path.join(os.path.dirname(sys.executable), "tomotwin")
 VOXEL_SIZE_A = 13.0

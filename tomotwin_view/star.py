@@ -94,4 +94,4 @@ def _word(value: Any) -> str:
     text = f"{value:.5f}" if isinstance(value, float) else str(value)
     if text and not set(text) & set(" \t'\"#"):
         return text
-    return '"' + text.replace('"', "'") + '"'
+    return f"'{text}'" if '"' in text and "'" not in text else '"' + text.replace('"', "'") + '"'
