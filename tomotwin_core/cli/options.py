@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tomotwin_core.regions import RegionSettings
     from tomotwin_core.simulation.acquisition import Acquisition
 
 
@@ -30,6 +31,20 @@ def use_device(options: argparse.Namespace) -> str:
     if options.threads:
         torch.set_num_threads(options.threads)
     return str(pick_device(options.device))
+
+
+POSITION_FORMATS = ("star", "relion4", "relion5", "coords", "cbox", "dynamo", "copick", "imod")
+
+
+def add_format(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """--format of positions to write."""
+    parser.add_argument(
+        "--format",
+        choices=POSITION_FORMATS,
+        required=required,
+        default=None if required else "star",
+        help="of the positions written" + ("" if required else " (default: star, which RELION 4 reads too)"),
+    )
 
 
 def add_seed(parser: argparse.ArgumentParser, default: int = 1) -> None:
@@ -99,4 +114,45 @@ def add_voxel_size(parser: argparse.ArgumentParser, what: str) -> None:
     """--voxel-size."""
     parser.add_argument(
         "--voxel-size", type=float, metavar="A", help=f"voxel size of {what} in A, where the header is wrong or empty"
+    )
+
+
+def add_contrast(parser: argparse.ArgumentParser) -> None:
+    """--contrast of tomograms."""
+    parser.add_argument(
+        "--contrast", choices=("dark", "bright"), default="dark", help="of protein in the tomograms (default: dark)"
+    )
+
+
+def add_region(parser: argparse.ArgumentParser) -> None:
+    """Where to look in a tomogram."""
+    from pathlib import Path
+
+    group = parser.add_argument_group("region (of each tomogram; what is given must all hold)")
+    group.add_argument(
+        "--mask",
+        type=Path,
+        metavar="MRC",
+        help="volume of the tomogram's own shape, searched where it is not 0; or a folder with NAME_mask.mrc for each",
+    )
+    group.add_argument(
+        "--z-range", type=int, nargs=2, metavar=("FIRST", "LAST"), help="planes to be searched, counted from 0"
+    )
+    group.add_argument(
+        "--auto-slab", action="store_true", help="only the specimen between the empty spaces above and below it"
+    )
+    group.add_argument("--exclude-gold", action="store_true", help="not at gold beads and other very dark blobs")
+    group.add_argument("--exclude-carbon", action="store_true", help="not on carbon film at the tomogram's rim")
+
+
+def region_of(options: argparse.Namespace) -> RegionSettings:
+    """The options as settings."""
+    from tomotwin_core.regions import RegionSettings
+
+    return RegionSettings(
+        options.mask,
+        tuple(options.z_range) if options.z_range else None,
+        options.auto_slab,
+        options.exclude_gold,
+        options.exclude_carbon,
     )
