@@ -15,6 +15,7 @@ from skimage.filters import threshold_otsu
 
 _BACKGROUND_A = 300.0
 _DARKEST_SHARE, _TIMES_DARKEST = 99.0, 4.0
+_BLOB_A = 100.0
 _BLOB_DEVIATIONS, _TIMES_BLOBS, _BLOBS_PER_VOXEL = 4.0, 2.5, 5e-5
 _FEWEST_CORE_VOXELS = 3
 # More than this is not gold but a tomogram of another kind; then nothing is taken out.
@@ -39,7 +40,7 @@ def find_dark_blobs(darkness: np.ndarray, voxel_size_A: float, halo_A: float = 1
     if deviation <= 0:
         return none
     high = flat > _BLOB_DEVIATIONS * deviation
-    maxima = flat[high & (flat == ndimage.maximum_filter(flat, 3))]
+    maxima = flat[high & (flat == ndimage.maximum_filter(flat, max(round(_BLOB_A / voxel_size_A) | 1, 3)))]
     # As few maxima as beads would be alone may be the beads.
     usual = float(np.median(maxima)) if len(maxima) > _BLOBS_PER_VOXEL * flat.size else 0.0
     limit = max(_TIMES_DARKEST * float(np.percentile(sparse, _DARKEST_SHARE)), _TIMES_BLOBS * usual)
