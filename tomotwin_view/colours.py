@@ -1,0 +1,52 @@
+"""Colours of picks: one for each target, or along the scores."""
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgba_array
+
+from .session import PicksSession
+
+# Okabe and Ito's colours, which the colour-blind tell apart, then some more for many targets; all readable on grey.
+TARGETS = (
+    "#E69F00",
+    "#56B4E9",
+    "#00D69B",
+    "#F0E442",
+    "#3A86FF",
+    "#FF5E3A",
+    "#FF8AD4",
+    "#B8F35B",
+    "#C77DFF",
+    "#00E5FF",
+    "#FFC9A3",
+    "#D1495B",
+    "#8DFFC1",
+    "#A6A6FF",
+)
+REJECTED = "#FF2D2D"
+LEFT_OUT = "#B0B0B0"
+
+
+def target_colour(target: int) -> str:
+    """The colour of a target by its position in the list."""
+    return TARGETS[target % len(TARGETS)]
+
+
+def score_colours(session: PicksSession, scores: np.ndarray, target: int) -> np.ndarray:
+    """RGBA (n, 4) of scores of a target, from violet (the lowest of its scores) to yellow (the highest)."""
+    own = session.picks.score[session.picks.target == target]
+    own = own[np.isfinite(own)]
+    low, high = (own.min(), own.max()) if len(own) else (0.0, 1.0)
+    share = np.nan_to_num((scores - low) / max(high - low, 1e-9))
+    # The dark end of the map would not be seen on a tomogram.
+    return np.asarray(matplotlib.colormaps["plasma"](0.3 + 0.7 * np.clip(share, 0, 1)))
+
+
+def pick_colours(session: PicksSession, rows: np.ndarray) -> np.ndarray:
+    """RGBA (n, 4) of the picks with these row numbers."""
+    targets = session.picks.target[rows]
+    colours = to_rgba_array([target_colour(target) for target in targets]) if len(rows) else np.zeros((0, 4))
+    if session.colour_by == "score":
+        for target in np.unique(targets):
+            colours[targets == target] = score_colours(session, session.picks.score[rows[targets == target]], target)
+    return colours

@@ -1,0 +1,165 @@
+"""Tk controls of the picking window: the list of targets, sliders with their numbers, and what draws in time."""
+
+import tkinter as tk
+from tkinter import ttk
+from typing import Any, Callable, Dict
+
+from .colours import target_colour
+from .session import PicksSession
+
+SHOWN, HIDDEN = "☑", "☐"
+
+
+FRAME_MS = 25
+
+
+class Soon:
+    """Calls functions once within the next frame, however often they were asked for until then.
+
+    A problem with a file (`OSError`, `ValueError`) goes to `failed`.
+    """
+
+    def __init__(self, root: Any, failed: Callable[[Exception], None]) -> None:
+        self._root, self._failed = root, failed
+        self._jobs: Dict[Callable[[], None], str] = {}
+
+    def __call__(self, action: Callable[[], None]) -> None:
+        if action not in self._jobs:
+            self._jobs[action] = self._root.after(FRAME_MS, self._call, action)
+
+    def close(self) -> None:
+        """Forget what was asked for."""
+        for job in self._jobs.values():
+            self._root.after_cancel(job)
+        self._jobs.clear()
+
+    def _call(self, action: Callable[[], None]) -> None:
+        del self._jobs[action]
+        try:
+            action()
+        except (OSError, ValueError) as error:
+            self._failed(error)
+
+
+class NumberSlider(ttk.Frame):
+    """A name, a slider and its number, which can also be typed; `moved` is called with what the user sets."""
+
+    def __init__(
+        self, parent: Any, name: str, moved: Callable[[float], None], released: Callable[[], None], digits: int = 3
+    ) -> None:
+        super().__init__(parent)
+        self._moved, self._digits, self._quiet = moved, digits, False
+        self.columnconfigure(1, weight=1)
+        ttk.Label(self, text=name, width=13).grid(row=0, column=0, sticky="w")
+        self.scale = ttk.Scale(self, command=self._slid)
+        self.scale.grid(row=0, column=1, sticky="ew")
+        self.scale.bind("<ButtonRelease-1>", lambda _: released())
+        self.entry = ttk.Entry(self, width=8, justify="right")
+        self.entry.grid(row=0, column=2, padx=(4, 0))
+        for event in ("<Return>", "<KP_Enter>", "<FocusOut>"):
+            self.entry.bind(event, self._typed)
+        self._shown = ""
+
+    def show(self, value: float, low: float, high: float) -> None:
+        """Show a value within its range; nothing is told to anyone."""
+        self._quiet = True
+        self.scale.configure(from_=low, to=max(high, low + 1e-9))
+        self.scale.set(min(max(value, low), high))
+        self._quiet = False
+        self._write(value)
+        self.scale.state(["disabled" if high <= low else "!disabled"])
+
+    def _write(self, value: float) -> None:
+        self._shown = f"{value:.{self._digits}f}"
+        if self.focus_get() is not self.entry:
+            self.entry.delete(0, tk.END)
+            self.entry.insert(0, self._shown)
+
+    def _slid(self, text: str) -> None:
+        if not self._quiet:
+            self._moved(float(text))
+
+    def _typed(self, _: Any) -> None:
+        text = self.entry.get()
+        if text == self._shown:
+            return
+        try:
+            value = float(text)
+        except ValueError:
+            self.bell()
+            self.entry.delete(0, tk.END)
+            self.entry.insert(0, self._shown)
+            return
+        self._moved(value)
+
+
+class AppearanceBar(ttk.Frame):
+    """How the slices are drawn: averaging, smoothing, grey levels; `change` takes them by name."""
+
+    def __init__(self, parent: Any, thickness: int, smoothing: int, change: Callable[..., None]) -> None:
+        super().__init__(parent, padding=(6, 4))
+        self._spin("planes averaged", thickness, 1, 51, lambda n: change(thickness=n))
+        self._spin("smoothing", smoothing, 0, 9, lambda n: change(smoothing=n))
+        self._slider("contrast", lambda value: change(contrast=2.0**value))  # a quarter to four times
+        self._slider("brightness", lambda value: change(brightness=value))
+
+    def _spin(self, name: str, value: int, low: int, high: int, change: Callable[[int], None]) -> None:
+        ttk.Label(self, text=name).pack(side="left")
+        box = ttk.Spinbox(self, from_=low, to=high, width=4)
+        box.set(value)
+        box.configure(state="readonly", command=lambda: change(int(box.get())))
+        box.pack(side="left", padx=(2, 12))
+
+    def _slider(self, name: str, change: Callable[[float], None]) -> None:
+        ttk.Label(self, text=name).pack(side="left")
+        scale = ttk.Scale(self, from_=-2.0, to=2.0, value=0.0, length=110, command=lambda text: change(float(text)))
+        scale.pack(side="left", padx=(2, 12))
+
+
+class TargetList(ttk.Treeview):
+    """The targets with their counts: a click on the box shows or hides one, a click on the name edits it."""
+
+    def __init__(self, parent: Any, session: PicksSession) -> None:
+        columns = ("shown", "here", "all")
+        height = min(max(len(session.targets), 2), 8)
+        super().__init__(parent, columns=columns, show="tree headings", height=height, selectmode="browse")
+        self.session = session
+        for column, title, width in [
+            ("#0", "target", 150),
+            ("shown", "", 26),
+            ("here", "here", 90),
+            ("all", "all", 90),
+        ]:
+            self.heading(column, text=title)
+            self.column(column, width=width, stretch=column == "#0", anchor="w" if column == "#0" else "center")
+        self._swatches = []
+        for target, name in enumerate(session.targets):
+            swatch = tk.PhotoImage(master=self, width=12, height=12)
+            swatch.put(target_colour(target), to=(0, 0, 12, 12))
+            self._swatches.append(swatch)  # Tk keeps none of it
+            self.insert("", tk.END, iid=str(target), text=" " + (name or "picks"), image=swatch)
+        self.bind("<Button-1>", self._clicked)
+        self.bind("<<TreeviewSelect>>", self._selected)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Write the counts and boxes anew."""
+        here, everywhere = self.session.counts(self.session.current), self.session.counts()
+        for target in range(len(self.session.targets)):
+            box = SHOWN if self.session.shown[target] else HIDDEN
+            counts = [f"{stay} of {number}" for stay, number in (here[target], everywhere[target])]
+            self.item(str(target), values=(box, *counts))
+        if self.selection() != (str(self.session.edited),):
+            self.selection_set(str(self.session.edited))
+
+    def _clicked(self, event: Any) -> Any:
+        row = self.identify_row(event.y)
+        if row and self.identify_column(event.x) == "#1":
+            self.session.show_target(int(row), not self.session.shown[int(row)])
+            return "break"
+        return None
+
+    def _selected(self, _: Any) -> None:
+        chosen = self.selection()
+        if chosen and int(chosen[0]) != self.session.edited:
+            self.session.edit_target(int(chosen[0]))

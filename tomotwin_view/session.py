@@ -1,0 +1,292 @@
+"""What is decided in a picking window: which picks stay, by thresholds and by hand. No window is needed for it.
+
+A session holds the candidates of one or several tomograms and targets in one table whose rows keep their order, so that
+who made it finds his own rows again in `accepted`. A pick stays when its score is at least the threshold of its
+target and its tomogram and its diameter lies in its target's range, unless it was accepted or rejected by hand.
+
+Panels listen: a function in `listeners` is called with the name of what has changed,
+
+    "tomogram"   another one is shown         "filter"     which picks stay (thresholds, decisions)
+    "cursor"     the cross-hair has moved     "selection"  which picks are selected (by a click, a lasso)
+    "view"       what is drawn of the picks (targets shown, the one edited, colours)
+
+Positions are x, y, z in voxels of their tomogram, a voxel's centre is its integer index; diameters are in Angstrom.
+"""
+
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+ACCEPTED, UNDECIDED, REJECTED = 1, 0, -1
+
+UNDO_STEPS = 100
+
+DEFAULT_DIAMETER_VOX = 12.0
+"""Drawn where a pick's diameter is not known."""
+
+
+class Tomogram(NamedTuple):
+    """A tomogram that the window can show: shape (z, y, x); `open` gives its voxels [z, y, x], best memory-mapped."""
+
+    name: str
+    voxel_size_A: float
+    shape: Tuple[int, int, int]
+    open: Callable[[], np.ndarray]
+
+
+class Picks(NamedTuple):
+    """Candidates, one row each.
+
+    tomogram, target : int (n,), positions in the session's lists. xyz : (n, 3) voxels. score : (n,), NaN where there is
+    none. diameter_A : (n,), NaN where unknown. fdr : (n,), the false-discovery rate to expect when all of this target
+    in this tomogram that score at least as high are kept; NaN where unknown. extra : further columns of a STAR file,
+    label to values (n,), which are handed through.
+    """
+
+    tomogram: np.ndarray
+    target: np.ndarray
+    xyz: np.ndarray
+    score: np.ndarray
+    diameter_A: np.ndarray
+    fdr: np.ndarray
+    extra: Dict[str, np.ndarray]
+
+
+class _State(NamedTuple):
+    """What undo brings back."""
+
+    score_min: np.ndarray
+    size_range: np.ndarray
+    decisions: np.ndarray
+
+
+class PicksSession:
+    """Thresholds, decisions and view of a set of candidates.
+
+    Parameters
+    ----------
+    tomograms, targets : sequences
+        The tomograms, and the names of the targets.
+    picks : Picks
+    score_min : (tomogram, target) array, optional
+        The thresholds to begin with; without them everything stays.
+    """
+
+    def __init__(
+        self,
+        tomograms: Sequence[Tomogram],
+        targets: Sequence[str],
+        picks: Picks,
+        score_min: Optional[np.ndarray] = None,
+    ) -> None:
+        self.tomograms = list(tomograms)
+        self.targets = list(targets)
+        self.picks = picks
+        shape = (len(self.tomograms), len(self.targets))
+        self.score_min = np.full(shape, -np.inf) if score_min is None else np.array(score_min, dtype=float)
+        self.size_range = np.tile([0.0, np.inf], (len(self.targets), 1))
+        self.decisions = np.zeros(len(picks.score), dtype=np.int8)
+        self.selection = np.zeros(len(picks.score), dtype=bool)
+        self.current = 0
+        self.cursor = np.array(self.tomograms[0].shape[::-1]) // 2
+        self.shown = np.ones(len(self.targets), dtype=bool)
+        self.edited = 0
+        self.colour_by = "target"
+        self.show_left_out = False
+        self.changed = False
+        """Whether thresholds or decisions have changed since `changed` was last set to False, by who saved them."""
+        self.listeners: List[Callable[[str], None]] = []
+        self._undo: List[_State] = []
+        self._redo: List[_State] = []
+        self._going_on: Optional[tuple] = None
+        self._accepted: Optional[np.ndarray] = None
+
+    # ------------------------------ which picks stay ------------------------------
+    def accepted(self) -> np.ndarray:
+        """Boolean (n,): the picks that stay."""
+        if self._accepted is None:
+            score, size = self.picks.score, self.picks.diameter_A
+            low, high = self.size_range[self.picks.target].T
+            # Written so that an unknown score or size (NaN) passes.
+            passes = ~(score < self.score_min[self.picks.tomogram, self.picks.target]) & ~(size < low) & ~(size > high)
+            self._accepted = (self.decisions == ACCEPTED) | ((self.decisions == UNDECIDED) & passes)
+        return self._accepted
+
+    def counts(self, tomogram: Optional[int] = None) -> np.ndarray:
+        """(target, 2): how many stay and how many candidates there are, in one tomogram or in all."""
+        rows = self.rows(tomogram=tomogram)
+        target, number = self.picks.target[rows], len(self.targets)
+        stay = np.bincount(target[self.accepted()[rows]], minlength=number)
+        return np.stack([stay, np.bincount(target, minlength=number)], axis=1)
+
+    def rows(self, target: Optional[int] = None, tomogram: Optional[int] = None) -> np.ndarray:
+        """Boolean (n,): the candidates of a target, of a tomogram, or of both."""
+        chosen = np.ones(len(self.picks.score), dtype=bool)
+        if target is not None:
+            chosen &= self.picks.target == target
+        if tomogram is not None:
+            chosen &= self.picks.tomogram == tomogram
+        return chosen
+
+    def visible(self) -> np.ndarray:
+        """Boolean (n,): the picks of the current tomogram that are drawn.
+
+        Those left out by a threshold are drawn on demand, those rejected by hand always: a click takes them back.
+        """
+        drawn = self.rows(tomogram=self.current) & self.shown[self.picks.target]
+        return drawn if self.show_left_out else drawn & (self.accepted() | (self.decisions == REJECTED))
+
+    def set_score_min(self, value: float, target: int, tomogram: Optional[int] = None) -> None:
+        """Another threshold for a target, in one tomogram or in all."""
+        self._remember(("score", target, tomogram))
+        self.score_min[slice(None) if tomogram is None else tomogram, target] = value
+        self._filtered()
+
+    def set_size_range(self, low: float, high: float, target: int) -> None:
+        """Keep picks of a target whose diameter lies within this range, in A."""
+        self._remember(("size", target))
+        self.size_range[target] = low, high
+        self._filtered()
+
+    def decide(self, rows: np.ndarray, decision: int) -> None:
+        """Accept or reject picks by hand, or leave them to the thresholds again (UNDECIDED)."""
+        self._remember(None)
+        self.decisions[rows] = decision
+        self._filtered()
+
+    def toggle(self, row: int) -> None:
+        """Reject what stays, accept what does not."""
+        self.decide(np.array([row]), REJECTED if self.accepted()[row] else ACCEPTED)
+
+    # ------------------------------ false-discovery rate ------------------------------
+    def expected_fdr(self, target: int, tomogram: Optional[int] = None) -> float:
+        """The share of false picks to expect at the present thresholds of a target; NaN where it is not known.
+
+        Of several tomograms it is the mean, each counting with its number of picks.
+        """
+        false = number = 0.0
+        for index in range(len(self.tomograms)) if tomogram is None else [tomogram]:
+            rows = self.rows(target, index) & (self.picks.score >= self.score_min[index, target])
+            if rows.any():
+                lowest = np.flatnonzero(rows)[np.argmin(self.picks.score[rows])]
+                false += self.picks.fdr[lowest] * rows.sum()
+                number += rows.sum()
+        return false / number if number else float("nan")
+
+    def set_fdr(self, value: float, target: int, tomogram: Optional[int] = None) -> None:
+        """Set the threshold of a target, tomogram by tomogram, to the lowest whose expected FDR is at most this."""
+        self._remember(None)
+        for index in range(len(self.tomograms)) if tomogram is None else [tomogram]:
+            rows = self.rows(target, index) & np.isfinite(self.picks.fdr)
+            if rows.any():
+                score, fdr = self.picks.score[rows], self.picks.fdr[rows]
+                nothing = np.nextafter(score.max(), np.inf)
+                self.score_min[index, target] = score[fdr <= value].min() if (fdr <= value).any() else nothing
+        self._filtered()
+
+    # ------------------------------ undo ------------------------------
+    def undo(self) -> None:
+        self._step_back(self._undo, self._redo)
+
+    def redo(self) -> None:
+        self._step_back(self._redo, self._undo)
+
+    def end_of_drag(self) -> None:
+        """The next change is a step of its own for undo, even when it moves the same slider."""
+        self._going_on = None
+
+    def restore(self, score_min: np.ndarray, size_range: np.ndarray, decisions: np.ndarray) -> None:
+        """Take over thresholds and decisions, as one step for undo."""
+        self._remember(None)
+        self.score_min, self.size_range, self.decisions = score_min.copy(), size_range.copy(), decisions.copy()
+        self._filtered()
+
+    # ------------------------------ view ------------------------------
+    def show_tomogram(self, index: int) -> None:
+        """Turn to another tomogram, round again at the ends, and its middle."""
+        index %= len(self.tomograms)
+        if index != self.current:
+            self.current = index
+            self.cursor = np.array(self.tomograms[index].shape[::-1]) // 2
+            self.selection[:] = False
+            self.tell("tomogram")
+
+    def move_cursor(self, xyz: np.ndarray) -> None:
+        """Move the cross-hair to the voxel nearest to this place (within the tomogram)."""
+        size = np.array(self.tomograms[self.current].shape[::-1])
+        cursor = np.clip(np.rint(xyz), 0, size - 1).astype(int)
+        if (cursor != self.cursor).any():
+            self.cursor = cursor
+            self.tell("cursor")
+
+    def select(self, rows: np.ndarray) -> None:
+        """Select picks: a boolean (n,), or an array of row numbers."""
+        self.selection[:] = False
+        self.selection[rows] = True
+        self.tell("selection")
+
+    def go_to(self, row: int) -> None:
+        """Select one pick and bring the cross-hair there."""
+        self.show_tomogram(int(self.picks.tomogram[row]))
+        self.select(np.array([row]))
+        self.move_cursor(self.picks.xyz[row])
+
+    def step(self, forward: bool) -> None:
+        """Go to the next pick drawn in this tomogram, by falling score, or to the one before; round at the ends."""
+        rows = np.flatnonzero(self.visible())
+        if not len(rows):
+            return
+        rows = rows[np.argsort(-np.nan_to_num(self.picks.score[rows]), kind="stable")]
+        at = np.flatnonzero(self.selection[rows])
+        here = int(at[0]) if len(at) else (-1 if forward else 0)
+        self.go_to(int(rows[(here + (1 if forward else -1)) % len(rows)]))
+
+    def show_target(self, target: int, shown: bool) -> None:
+        self.shown[target] = shown
+        self.tell("view")
+
+    def edit_target(self, target: int) -> None:
+        """Choose the target whose histogram and sliders are shown."""
+        self.edited = target
+        self.tell("view")
+
+    def set_view(self, colour_by: Optional[str] = None, show_left_out: Optional[bool] = None) -> None:
+        """Colour picks by "target" or "score"; draw those that the thresholds leave out, or not."""
+        self.colour_by = self.colour_by if colour_by is None else colour_by
+        self.show_left_out = self.show_left_out if show_left_out is None else show_left_out
+        self.tell("view")
+
+    def radii_vox(self, rows: np.ndarray) -> np.ndarray:
+        """Radii of picks in voxels of their tomogram."""
+        sizes = np.array([tomogram.voxel_size_A for tomogram in self.tomograms])
+        diameters = self.picks.diameter_A[rows] / sizes[self.picks.tomogram[rows]]
+        return np.where(np.isfinite(diameters), diameters, DEFAULT_DIAMETER_VOX) / 2
+
+    def tell(self, what: str) -> None:
+        """Let every listener know what has changed."""
+        for listener in self.listeners:
+            listener(what)
+
+    # ------------------------------ helpers ------------------------------
+    def _remember(self, change: Optional[tuple]) -> None:
+        """Keep the state for undo; a slider that goes on moving is one step."""
+        if change is None or change != self._going_on:
+            self._undo.append(self._state())
+            del self._undo[:-UNDO_STEPS]
+        self._going_on = change
+        self._redo.clear()
+
+    def _state(self) -> _State:
+        return _State(self.score_min.copy(), self.size_range.copy(), self.decisions.copy())
+
+    def _step_back(self, source: List[_State], other: List[_State]) -> None:
+        if source:
+            other.append(self._state())
+            self.score_min, self.size_range, self.decisions = source.pop()
+            self._going_on = None
+            self._filtered()
+
+    def _filtered(self) -> None:
+        self._accepted = None
+        self.changed = True
+        self.tell("filter")
