@@ -1,13 +1,10 @@
-"""The microscope: a sample becomes a tilt series, a tilt series a tomogram.
+"""The microscope: a sample becomes a tilt series.
 
 sample (Da per voxel) -> potential -> projected phase -> CTF and radiation damage -> loss with path length -> Poisson
-counts tilt images -> (phase flipping, dose weighting) -> weighted back-projection -> tomogram, protein dark as in the
-images
+counts -> detector -> tilt images, protein dark
 
-Weak-phase object: 1 + 2 CTF * phase, phase = sigma_e * projected potential (Kirkland 2010). The CTF is torch-ctf's,
-the damage the critical exposure of Grant and Grigorieff (2015) as torch-fourier-filter has it. The defocus gradient
-across a tilted field is left out: 200 nm to either side at 60 degrees change the defocus by 0.35 um, which at the 20
-A limit of a 10 A voxel shifts the phase by 0.17 pi at the field's edge only.
+Weak-phase object: 1 + 2 CTF * phase, phase = sigma_e * projected potential (Kirkland 2010). The optics are in
+optics.py, the detectors in detector.py.
 """
 
 from __future__ import annotations
@@ -16,120 +13,186 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch_ctf import calculate_ctf_2d
-from torch_fourier_filter.dose_weight import critical_exposure
 
 from tomotwin_core.simulation.acquisition import Acquisition
-from tomotwin_core.simulation.gridding import TiltGeometry, tilt_geometry
+from tomotwin_core.simulation.detector import DETECTORS
+from tomotwin_core.simulation.gridding import TiltGeometry
+from tomotwin_core.simulation.ice import Ice
+from tomotwin_core.simulation.optics import (
+    damage,
+    filtered_by_ctf,
+    frequencies_per_A,
+    interaction_rad_per_V_A,
+    path_length_vox,
+)
 from tomotwin_core.structures.density import POTENTIAL_V_A3_PER_DA
 
-_ELECTRON_REST_KEV = 510.999
 # Scattering contrast of one water molecule, as mass in the units of the sample (Da).
 _WATER_DA = 18.0
 _WATER_VOLUME_A3 = 32.1
 
 
 @dataclass(frozen=True)
+class AlignmentErrors:
+    """What the alignment of each tilt has missed: the true tilt is tilt_deg greater than the nominal one, the image is turned
+    by rotation_deg (from x towards y) and then shifted by shift_vox (n, 2) along x and y."""
+
+    tilt_deg: np.ndarray
+    rotation_deg: np.ndarray
+    shift_vox: np.ndarray
+
+
+@dataclass(frozen=True)
 class TiltSeries:
-    """images : float32 [tilt, x, y] (across the tilt axis first), counts relative to the mean of each tilt minus 1,
-    protein dark. transfer : [tilt, x frequency, ky] what CTF and damage did to the signal, kept for correction."""
+    """Images of a sample with the geometry that the reconstruction believes in.
+
+    images : float32 [tilt, x, y] (across the tilt axis first, its middle at pixel 0), counts relative to the mean of each
+    tilt minus 1, protein dark.  damage : [tilt, x frequency, ky] what radiation damage has left of the signal.
+    """
 
     images: torch.Tensor
-    transfer: torch.Tensor
     damage: torch.Tensor
     geometry: TiltGeometry
+    voxel_size_A: float
+    errors: AlignmentErrors
 
-
-def interaction_rad_per_V_A(voltage_kV: float) -> float:
-    """sigma_e = 2 pi m e lambda / h^2 (relativistic), rad per V A; 6.53e-4 at 300 kV."""
-    wavelength = wavelength_A(voltage_kV)
-    relative = (_ELECTRON_REST_KEV + voltage_kV) / (2 * _ELECTRON_REST_KEV + voltage_kV)
-    return float(2 * np.pi / (wavelength * voltage_kV * 1000.0) * relative)
-
-
-def wavelength_A(voltage_kV: float) -> float:
-    """Relativistic electron wavelength in A; 0.0197 at 300 kV."""
-    return float(12.2643 / np.sqrt(voltage_kV * 1e3 * (1 + 0.978476e-6 * voltage_kV * 1e3)))
+    def stack(self, nx: int, ny: int) -> np.ndarray:
+        """The images as a stack file holds them: float32 [tilt, y, x], nx by ny pixels about the middle, tilts in rising
+        order."""
+        images = torch.fft.fftshift(self.images, dim=1)
+        width, height = images.shape[1:]
+        if nx > width or ny > height:
+            raise ValueError(f"a stack of {nx} x {ny} pixels was asked for, the images have {width} x {height}")
+        x, y = width // 2 - nx // 2, height // 2 - ny // 2
+        return np.ascontiguousarray(images[:, x : x + nx, y : y + ny].transpose(1, 2).cpu().numpy())
 
 
 def take_tilt_series(
-    sample: torch.Tensor, voxel_size_A: float, acquisition: Acquisition, generator: torch.Generator, noise: bool = True
+    sample: torch.Tensor,
+    voxel_size_A: float,
+    acquisition: Acquisition,
+    generator: torch.Generator,
+    noise: bool = True,
+    ice: Ice | None = None,
 ) -> TiltSeries:
-    """Image a sample float32 [z, y, x] (Da per voxel) at all tilts.
+    """Image a sample at all tilts.
+
+    Parameters
+    ----------
+    sample
+        float32 [z, y, x], Da per voxel.
+    generator
+        Of all random numbers, on the sample's device.
+    noise
+        False leaves out solvent noise, the electrons' statistics and alignment errors.
+    ice
+        Where the ice is: solvent noise and loss of electrons then follow its surfaces, and images are darker where it is
+        thicker. None: it fills the sample.
 
     The images are wider than the sample, so that nothing of it leaves them at high tilt.
     """
     nz, ny, nx = sample.shape
-    geometry = tilt_geometry(nz, nx, tuple(np.round(acquisition.tilts_deg, 3)), str(sample.device))
+    device = sample.device
+    nominal_deg = np.round(acquisition.tilts_deg, 3)
+    geometry = TiltGeometry(nz, nx, tuple(nominal_deg), str(device))
+    errors = _alignment_errors(acquisition, voxel_size_A, generator if noise else None)
+    tilts_deg = nominal_deg + errors.tilt_deg
     if noise and acquisition.ice_noise > 0:
         # Molecules placed at random: variance = count * weight^2.
         sigma = acquisition.ice_noise * np.sqrt(voxel_size_A**3 / _WATER_VOLUME_A3) * _WATER_DA
-        sample = sample + sigma * torch.randn(sample.shape, generator=generator, device=sample.device)
+        solvent = torch.randn(sample.shape, generator=generator, device=device).mul_(sigma)
+        if ice is not None:
+            solvent *= torch.from_numpy(ice.mask(nz)).to(device).sqrt_()
+        sample = solvent.add_(sample)
+    seen = TiltGeometry(nz, nx, tuple(tilts_deg), str(device)) if errors.tilt_deg.any() else geometry
     # Da per voxel summed over a column -> V A (potential times length): divide by the pixel's area.
     phase_per_da = interaction_rad_per_V_A(acquisition.voltage_kV) * POTENTIAL_V_A3_PER_DA / voxel_size_A**2
-    spectrum = geometry.project(sample) * phase_per_da
-    ctf, damage = _transfer(acquisition, geometry.width, ny, voxel_size_A, sample.device)
-    shifts = (
-        acquisition.shift_error_A
-        / voxel_size_A
-        * torch.randn(len(damage), 2, generator=generator, device=sample.device)
+    spectra = _turned(seen.project(sample), ny, errors.rotation_deg)
+    frequency_per_A = frequencies_per_A(geometry.width, ny, voxel_size_A, device)
+    left = damage(acquisition, frequency_per_A)
+    detector, per_pixel = DETECTORS[acquisition.detector], frequency_per_A * acquisition.detector_pixel_A
+    # The signal passes the MTF in two steps: what stays of it against noise before the counts are drawn, the rest after.
+    recorded = detector.dqe(per_pixel).sqrt() if noise else detector.mtf(per_pixel)
+    spectra *= left * (2 * phase_per_da * recorded)
+    spectra = filtered_by_ctf(spectra, acquisition, tilts_deg, ny, nx, voxel_size_A)
+    spectra *= _shifts(errors.shift_vox, geometry.width, ny, device)
+    signal = torch.fft.irfft2(spectra, s=(geometry.width, ny))
+    if noise:
+        counted = _counted(signal, voxel_size_A, acquisition, generator, tilts_deg, nz, ice)
+        signal = counted if detector.noise_blur == 0 else _filtered(counted, detector.noise_amplitude(per_pixel))
+    return TiltSeries(signal, left, geometry, voxel_size_A, errors)
+
+
+def _counted(
+    signal: torch.Tensor,
+    voxel_size_A: float,
+    acquisition: Acquisition,
+    generator: torch.Generator,
+    tilts_deg: np.ndarray,
+    nz: int,
+    ice: Ice | None,
+) -> torch.Tensor:
+    """Poisson counts of the electrons that come through, relative to the mean of each tilt, minus 1."""
+    device = signal.device
+    if ice is None:
+        path_vox = nz / torch.cos(torch.deg2rad(torch.as_tensor(tilts_deg, dtype=torch.float32, device=device)))
+        path_vox = path_vox[:, None, None]
+    else:
+        path_vox = path_length_vox(ice, nz, tilts_deg, signal.shape[1], device)
+    electrons = acquisition.dose_per_tilt_e_per_A2 * voxel_size_A**2 * acquisition.dqe
+    unscattered = electrons * torch.exp(path_vox * (-0.1 * voxel_size_A / acquisition.inelastic_mfp_nm))
+    mean = unscattered.mean(dim=(1, 2), keepdim=True)
+    expected = (signal + 1).mul_(unscattered).clamp_min_(0.0)
+    return torch.poisson(expected, generator=generator).div_(mean).sub_(1)
+
+
+def _alignment_errors(
+    acquisition: Acquisition, voxel_size_A: float, generator: torch.Generator | None
+) -> AlignmentErrors:
+    """A draw of all errors; without a generator there are none."""
+    n = len(acquisition.tilts_deg)
+    if generator is None:
+        return AlignmentErrors(np.zeros(n), np.zeros(n), np.zeros((n, 2)))
+    drawn = torch.randn(4 * n + 1, generator=generator, device=generator.device).cpu().double().numpy()
+    axis, tilt, rotation, shift = drawn[0], drawn[1 : n + 1], drawn[n + 1 : 2 * n + 1], drawn[2 * n + 1 :]
+    return AlignmentErrors(
+        acquisition.tilt_error_deg * tilt,
+        acquisition.rotation_error_deg * rotation + acquisition.tilt_axis_error_deg * axis,
+        acquisition.shift_error_A / voxel_size_A * shift.reshape(n, 2),
     )
-    signal = torch.fft.irfft2(
-        spectrum * (2 * ctf * damage) * _shift_phase(shifts if noise else 0 * shifts, geometry.width, ny),
-        s=(geometry.width, ny),
-    )
-    if not noise:
-        return TiltSeries(signal, ctf, damage, geometry)
-    tilts = torch.as_tensor(np.deg2rad(acquisition.tilts_deg), dtype=torch.float32, device=sample.device)
-    path_nm = nz * voxel_size_A / 10.0 / torch.cos(tilts)
-    electrons = acquisition.dose_e_per_A2 / len(tilts) * voxel_size_A**2 * acquisition.dqe
-    mean = electrons * torch.exp(-path_nm / acquisition.inelastic_mfp_nm)
-    expected = (mean[:, None, None] * (1 + signal)).clamp_min(0.0)
-    counts = torch.poisson(expected, generator=generator)
-    return TiltSeries(counts / mean[:, None, None] - 1, ctf, damage, geometry)
 
 
-def reconstruct(series: TiltSeries, acquisition: Acquisition) -> torch.Tensor:
-    """Weighted back-projection -> tomogram [z, y, x] of the sample's size, protein dark, in relative counts per voxel."""
-    ny = series.images.shape[-1]
-    spectrum = torch.fft.rfft2(series.images)
-    if acquisition.ctf_corrected:
-        # Flipped so that protein stays dark: the sign is that of the lowest frequencies, which is negative.
-        spectrum = spectrum * -torch.sign(series.transfer)
-    if acquisition.dose_weighted:
-        spectrum = spectrum * series.damage
-    return series.geometry.backproject(spectrum * series.geometry.ramp, ny)
+def _turned(spectra: torch.Tensor, ny: int, degrees: np.ndarray) -> torch.Tensor:
+    """Spectra [tilt, width, ky] of the images turned about their middles from x towards y.
+
+    A rotation is three shears, each a shift of lines that Fourier phases do exactly (Larkin, Oldfield and Klemm 1997).
+    """
+    if not degrees.any():
+        return spectra
+    device, width = spectra.device, spectra.shape[1]
+    angle = torch.as_tensor(np.deg2rad(degrees), dtype=torch.float32, device=device)[:, None, None]
+    x = torch.fft.fftfreq(width, 1 / width, device=device)[:, None]
+    y = torch.arange(ny, device=device)[None] - ny // 2
+    along_x = _phase(-torch.tan(angle / 2) * y * torch.fft.rfftfreq(width, device=device)[:, None])
+    along_y = _phase(torch.sin(angle) * x * torch.fft.rfftfreq(ny, device=device)[None])
+    images = torch.fft.irfft2(spectra, s=(width, ny))
+    for axis, n, phase in ((1, width, along_x), (2, ny, along_y), (1, width, along_x)):
+        images = torch.fft.irfft(torch.fft.rfft(images, dim=axis).mul_(phase), n=n, dim=axis)
+    return torch.fft.rfft2(images)
 
 
-def _transfer(
-    acquisition: Acquisition, width: int, ny: int, voxel_size_A: float, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """CTF [1, width, ky], negative at low frequency for underfocus, and damage [tilt, width, ky]."""
-    ctf = calculate_ctf_2d(
-        defocus=torch.tensor(acquisition.defocus_um, device=device),
-        astigmatism=0.0,
-        astigmatism_angle=0.0,
-        voltage=acquisition.voltage_kV,
-        spherical_aberration=acquisition.cs_mm,
-        amplitude_contrast=acquisition.amplitude_contrast,
-        phase_shift=0.0,
-        pixel_size=voxel_size_A,
-        image_shape=(width, ny),
-        rfft=True,
-        fftshift=False,
-    )
-    ctf = ctf.reshape(1, width, ny // 2 + 1).to(torch.float32)
-    ctf = -ctf if float(ctf[0, 0, 0]) > 0 else ctf
-    fx = torch.fft.fftfreq(width, voxel_size_A, device=device)[:, None]
-    fy = torch.fft.rfftfreq(ny, voxel_size_A, device=device)[None]
-    critical = critical_exposure(torch.sqrt(fx**2 + fy**2))
-    if acquisition.voltage_kV < 250:  # damage per exposure grows as the electrons slow down (Grant and Grigorieff 2015)
-        critical = critical * 0.8
-    exposure = torch.as_tensor(acquisition.exposure_before_e_per_A2, dtype=torch.float32, device=device)
-    return ctf, torch.exp(-exposure[:, None, None] / (2 * critical[None]))
+def _shifts(shift_vox: np.ndarray, width: int, ny: int, device: torch.device) -> torch.Tensor:
+    """Phases [tilt, width, ky] that shift images along x and y."""
+    shift = torch.as_tensor(shift_vox, dtype=torch.float32, device=device)[:, :, None, None]
+    fx = torch.fft.fftfreq(width, device=device)[:, None]
+    fy = torch.fft.rfftfreq(ny, device=device)[None]
+    return _phase(shift[:, 0] * fx) * _phase(shift[:, 1] * fy)
 
 
-def _shift_phase(shifts_vox: torch.Tensor, width: int, ny: int) -> torch.Tensor:
-    fx = torch.fft.fftfreq(width, device=shifts_vox.device)[None, :, None]
-    fy = torch.fft.rfftfreq(ny, device=shifts_vox.device)[None, None]
-    return torch.exp(-2j * np.pi * (fx * shifts_vox[:, 0, None, None] + fy * shifts_vox[:, 1, None, None]))
+def _phase(turns: torch.Tensor) -> torch.Tensor:
+    """exp(-2 pi i turns)."""
+    return torch.polar(torch.ones_like(turns), -2 * np.pi * turns)
+
+
+def _filtered(images: torch.Tensor, transfer: torch.Tensor) -> torch.Tensor:
+    return torch.fft.irfft2(torch.fft.rfft2(images) * transfer, s=images.shape[1:])
