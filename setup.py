@@ -16,6 +16,7 @@ ENGINE = [
     "scipy>=1.10",
     "mrcfile>=1.4",
     "starfile>=0.5.8",
+    "imodmodel>=0.1.0",
     "pandas",
     "gemmi>=0.6.5",
     "zarr>=3.0",
@@ -59,7 +60,7 @@ setup(
     extras_require={
         "engine": ENGINE,
         "scipion": ["scipion-pyworkflow", "scipion-em", "scipion-em-tomo", "scipion-app"],
-        "test": ["pytest", "ruff", "mypy"],
+        "test": ["pytest", "dynamotable", "ruff", "mypy"],
     },
     entry_points={
         "pyworkflow.plugin": ["tomotwin_scipion = tomotwin_scipion"],

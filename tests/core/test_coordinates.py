@@ -326,7 +326,11 @@ XYZ = "rlnCoordinateX rlnCoordinateY rlnCoordinateZ"
         ("a.coords", "1 2 3\n1 2\n", "is not a list of positions: line 2 should be three numbers, x y z"),
         ("a.coords", "x y z\n", "is not a list of positions: line 1 should be three numbers, x y z"),
         ("a.coords", "1 2 inf\n", "has positions that are no numbers: correct or remove those lines"),
-        ("a.cbox", "", "is not a coordinates file that can be read: give one that ends in .coords, .star, .txt"),
+        (
+            "a.box",
+            "",
+            "is not a coordinates file that can be read: give one that ends in .cbox, .coords, .json, .mod, .star, .tbl, .txt",
+        ),
         (
             "a.coords",
             "900 2 3\n1 2 300\n5 5 5\n",
@@ -364,11 +368,11 @@ def test_positions_of_unknown_voxel_size_are_refused(tmp_path: Path, name: str) 
 def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     coords = Coordinates.from_arrays([[1, 2, 3]], 8, "TS_01")
     with pytest.raises(
-        UserError, match="there is no coordinate format cbox: choose one of star, relion4, relion5, coords"
+        UserError, match="there is no coordinate format box: choose one of star, relion4, relion5, coords, cbox, dynamo"
     ):
-        write_coordinates(tmp_path / "a.cbox", coords, "cbox")
+        write_coordinates(tmp_path / "a.box", coords, "box")
     with pytest.raises(
-        UserError, match="need the size of the tomogram TS_01, which is not known: write the format star"
+        UserError, match="need the size of the tomogram TS_01, which is not known: give it .*, or write the format star"
     ):
         write_coordinates(tmp_path / "a.star", coords, "relion5")
     with pytest.raises(UserError, match="need one voxel size, these tomograms differ"):

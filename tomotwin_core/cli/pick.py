@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tomotwin_core.cli.options import require_distinct
+from tomotwin_core.cli.options import add_format, require_distinct
 
 HELP = "keep the peaks above the threshold"
-ENDINGS = {"star": ".star", "relion4": ".star", "relion5": ".star", "coords": ".coords"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,16 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--references", type=Path, metavar="FILE", help="references file, for the thresholds it proposes"
     )
-    parser.add_argument(
-        "--format",
-        choices=tuple(ENDINGS),
-        default="star",
-        help="of the picks (default: star, which RELION 4 reads too)",
-    )
+    add_format(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    from tomotwin_core.coordinates import read_coordinates, write_coordinates
+    from tomotwin_core.coordinates import read_coordinates, write_folder
     from tomotwin_core.picking import load_references, pick
 
     threshold = None if options.threshold == "auto" else _number(options.threshold)
@@ -44,12 +38,11 @@ def run(options: argparse.Namespace) -> None:
     require_distinct([t.tomogram for t in tables], "peaks files")
     for peaks in tables:
         picks, used = pick(peaks, threshold, calibrated)
-        out = options.out / f"{peaks.tomogram}_picks{ENDINGS[options.format]}"
-        write_coordinates(out, picks, options.format, thresholds=used)
+        written = write_folder(options.out, [picks], options.format, "_picks", thresholds=used)
         counts = ", ".join(
             f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items()
         )
-        print(f"{out}: {len(picks)} picks ({counts or 'no peaks'})")
+        print(f"{', '.join(map(str, written))}: {len(picks)} picks ({counts or 'no peaks'})")
 
 
 def _number(text: str) -> float:

@@ -1,8 +1,8 @@
 """Make references: what targets look like to the network.
 
 A SOURCE is a density map (.mrc, .map; molecule bright), a structure (.cif, .pdb), library:ID, pdb:ID, a folder of
-maps and structures, or a coordinates file with examples (.star, .coords; then --embedding names the embedded tomogram
-they lie in). NAME=SOURCE gives the target a name, else it is the file's.
+maps and structures, or a coordinates file with examples (.star, .coords, .cbox, .tbl, .json, .mod; then --embedding
+names the embedded tomogram they lie in). NAME=SOURCE gives the target a name, else it is the file's.
 
 Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus); the
 score threshold proposed is the one that picks best in simulated tomograms.

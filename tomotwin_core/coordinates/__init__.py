@@ -3,14 +3,25 @@
     table.py    `Coordinates`: positions with labels, scores, diameters and orientations, in the voxels of one tomogram
     frames.py   every conversion of a position: voxel sizes, RELION's frames, tiles and the embedding grid, Euler angles
     files.py    reading and writing, and the registry of formats
-    star.py     the STAR formats: our own, RELION 4's and RELION 5's
+    star.py     the STAR formats: our own, RELION 4's and RELION 5's (starblocks.py: what STAR files share)
     text.py     ``.coords``: x y z, one position a line
+    cbox.py     ``.cbox`` of crYOLO's box manager
+    dynamo.py   Dynamo's tables ``.tbl``
+    copick.py   copick's picks ``.json``
+    imod.py     IMOD's models ``.mod``
 
 Frame of reference: tables hold x, y, z in voxels; a voxel's centre is its integer index, so that the position (x, y, z)
 is the array element [z, y, x]. Positions are float64 throughout.
 """
 
-from tomotwin_core.coordinates.files import FORMATS, read_all_coordinates, read_coordinates, write_coordinates
+from tomotwin_core.coordinates.files import (
+    ENDINGS,
+    FORMATS,
+    read_all_coordinates,
+    read_coordinates,
+    write_coordinates,
+    write_folder,
+)
 from tomotwin_core.coordinates.frames import (
     centred_A_from_voxels,
     grid_from_voxels,
@@ -23,6 +34,7 @@ from tomotwin_core.coordinates.frames import (
 from tomotwin_core.coordinates.table import ACCEPTED, REJECTED, UNDECIDED, Coordinates
 
 __all__ = [
+    "ENDINGS",
     "ACCEPTED",
     "FORMATS",
     "REJECTED",
@@ -38,4 +50,5 @@ __all__ = [
     "voxels_from_centred_A",
     "voxels_from_grid",
     "write_coordinates",
+    "write_folder",
 ]

@@ -5,14 +5,19 @@ use. A file is read by the first format that knows its ending.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from tomotwin_core.coordinates.cbox import CboxFormat
+from tomotwin_core.coordinates.copick import CopickFormat, picks_path
+from tomotwin_core.coordinates.dynamo import DynamoFormat
+from tomotwin_core.coordinates.imod import ImodFormat
 from tomotwin_core.coordinates.star import STAR_FORMATS
-from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.coordinates.table import REJECTED, Beside, Coordinates, Holds, Shapes
 from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
@@ -25,34 +30,47 @@ class Format(Protocol):
     def endings(self) -> tuple[str, ...]:
         """File name endings in lower case; the first one is written."""
 
-    def read(
-        self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: tuple[int, int, int] | None
-    ) -> list[Coordinates]:
+    @property
+    def holds(self) -> Holds:
+        """What one file has a place for."""
+
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
         """One table per tomogram in the file; the arguments stand in where the file does not say."""
 
-    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> None:
-        """Write the tables of one or several tomograms to a path that does not exist yet."""
+    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> Beside:
+        """Write what one file `holds` to a path that does not exist yet; what shall stand beside it is returned."""
 
 
-FORMATS: dict[str, Format] = {**STAR_FORMATS, "coords": CoordsFormat()}
+FORMATS: dict[str, Format] = {
+    **STAR_FORMATS,
+    "coords": CoordsFormat(),
+    "cbox": CboxFormat(),
+    "dynamo": DynamoFormat(),
+    "copick": CopickFormat(),
+    "imod": ImodFormat(),
+}
+ENDINGS = tuple(sorted({ending for handler in FORMATS.values() for ending in handler.endings}))
+"""Of all files that are read as positions."""
 
 
 def read_coordinates(
     path: str | os.PathLike[str],
     tomogram: str | None = None,
     voxel_size_A: float | None = None,
-    shape: tuple[int, int, int] | None = None,
+    shape: Shapes = None,
 ) -> Coordinates:
     """Read the positions of one tomogram.
 
     Parameters
     ----------
     path : path
-        ``.star`` (ours, RELION 3, 4 or 5) or ``.coords``/``.txt``.
+        ``.star`` (ours, RELION 3, 4 or 5), ``.coords``/``.txt``, ``.cbox``, ``.tbl`` (Dynamo), ``.json`` (copick), ``.mod``
+        (IMOD).
     tomogram : str, optional
         Which tomogram's positions; needed where the file has several.
     voxel_size_A, shape : optional
-        The voxel size (A) and shape (z, y, x) of the tomogram the positions refer to, where the file does not say.
+        The voxel size (A) and shape (z, y, x) of the tomogram the positions refer to, where the file does not say;
+        where it has several tomograms, `shape` may hold theirs by name.
 
     Raises
     ------
@@ -77,7 +95,7 @@ def read_all_coordinates(
     path: str | os.PathLike[str],
     tomogram: str | None = None,
     voxel_size_A: float | None = None,
-    shape: tuple[int, int, int] | None = None,
+    shape: Shapes = None,
 ) -> list[Coordinates]:
     """Read the positions of every tomogram in a file, one table each, at least one; arguments as `read_coordinates`.
 
@@ -106,25 +124,67 @@ def write_coordinates(
     coordinates : Coordinates, or several of them
         Several tomograms go into one file where the format has a place for their names (STAR).
     format : str
-        A name in `FORMATS`: "star" (ours; RELION 4 reads it too), "relion4", "relion5", "coords".
+        A name in `FORMATS`: "star" (ours; RELION 4 reads it too), "relion4", "relion5", "coords", "cbox", "dynamo",
+        "copick", "imod".
     settings
         What made the positions, for the file's record.
     """
-    if format not in FORMATS:
-        raise UserError(f"there is no coordinate format {format}: choose one of {', '.join(FORMATS)}.")
+    handler = _handler(format)
     tables = [coordinates] if isinstance(coordinates, Coordinates) else list(coordinates)
     if not tables:
         raise ValueError("there is no table to write")
-    with atomic_path(path) as temporary:
-        FORMATS[format].write(temporary, tables, provenance(**settings))
+    labels = {str(label) for table in tables for label in np.unique(table.label)}
+    if handler.holds != "tomograms" and (len(tables) > 1 or (handler.holds == "target" and len(labels) > 1)):
+        place = "one tomogram" if handler.holds == "tomogram" else "one target in one tomogram"
+        raise UserError(
+            f"a {handler.endings[0]} file has a place for the positions of {place} only: write one file for each, "
+            "or choose the format star."
+        )
+    file = Path(path)
+    with atomic_path(file) as temporary:
+        beside = handler.write(temporary, tables, provenance(**settings))
+    for ending, text in beside.items():
+        with atomic_path(file.with_name(file.stem + ending)) as temporary:
+            temporary.write_text(text)
+
+
+def write_folder(
+    folder: str | os.PathLike[str], tables: Sequence[Coordinates], format: str, suffix: str = "", **settings: Any
+) -> list[Path]:
+    """Write every tomogram's positions into a folder, in as many files as the format asks for.
+
+    A file is called TOMOGRAM + suffix + ending; where the format has a place for one target only and there are several,
+    TOMOGRAM_TARGET + suffix + ending; copick's stand as in a folder ExperimentRuns. What a person rejected is left out
+    where only our own format could say so. Returns the files.
+    """
+    handler = _handler(format)
+    labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
+    written = []
+    for table in tables:
+        if table.accepted is not None and format != "star":
+            table = table.select(table.accepted != REJECTED)
+        parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}
+        for label, part in parts.items():
+            name = f"{table.tomogram}_{label}" if label and len(labels) > 1 else table.tomogram
+            file = Path(folder, re.sub(r"[/\s]+", "-", name) + suffix + handler.endings[0])
+            if format == "copick":
+                file = Path(folder) / picks_path(table.tomogram, label)
+            write_coordinates(file, part, format, **settings)
+            written.append(file)
+    return written
+
+
+def _handler(format: str) -> Format:
+    if format not in FORMATS:
+        raise UserError(f"there is no coordinate format {format}: choose one of {', '.join(FORMATS)}.")
+    return FORMATS[format]
 
 
 def _format_of(file: Path) -> Format:
     for handler in FORMATS.values():
         if file.name.lower().endswith(handler.endings):
             return handler
-    known = sorted({ending for handler in FORMATS.values() for ending in handler.endings})
-    raise UserError(f"{file} is not a coordinates file that can be read: give one that ends in {', '.join(known)}.")
+    raise UserError(f"{file} is not a coordinates file that can be read: give one that ends in {', '.join(ENDINGS)}.")
 
 
 def _require_sense(file: Path, table: Coordinates) -> None:

@@ -1,7 +1,8 @@
 """The table of positions in one tomogram that all rooms hand to each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,8 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from tomotwin_core.coordinates.frames import rescaled
 from tomotwin_core.tomogram import resampled_shape
 
+Shape = tuple[int, int, int]
+"""A tomogram's (z, y, x) in voxels."""
+Shapes = Shape | Mapping[str, Shape] | None
+"""One shape for whatever tomogram, or those of several by name."""
+Holds = Literal["tomograms", "tomogram", "target"]
+"""What one file of a format has a place for: several tomograms, one, or one target in one tomogram."""
+Beside = dict[str, str]
+"""Text of what stands beside a coordinates file, by what follows its name without ending (``.doc``)."""
+
 ACCEPTED, REJECTED, UNDECIDED = 1, 0, -1
-_OPTIONAL = ("rotation", "fdr", "accepted")
+_OPTIONAL = ("rotation", "fdr", "accepted", "mass_kDa")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +49,8 @@ class Coordinates:
         Expected false-discovery rate if all positions of this label and tomogram that score at least this much are kept.
     accepted : int8 (N,), or None
         What a person said of each: `ACCEPTED`, `REJECTED` or `UNDECIDED`.
+    mass_kDa : float32 (N,), or None
+        What the truth of a simulated tomogram says.
     """
 
     xyz: NDArray[np.float64]
@@ -51,6 +63,7 @@ class Coordinates:
     rotation: NDArray[np.float64] | None = None
     fdr: NDArray[np.float32] | None = None
     accepted: NDArray[np.int8] | None = None
+    mass_kDa: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyz)
@@ -77,6 +90,7 @@ class Coordinates:
         rotation: ArrayLike | None = None,
         fdr: ArrayLike | None = None,
         accepted: ArrayLike | None = None,
+        mass_kDa: ArrayLike | None = None,
     ) -> "Coordinates":
         """Build a table from whatever is known; a single label, score or diameter stands for all positions."""
         positions = np.array(xyz, np.float64).reshape(-1, 3)
@@ -92,6 +106,7 @@ class Coordinates:
             rotation=None if rotation is None else np.array(rotation, np.float64).reshape(n, 3, 3),
             fdr=None if fdr is None else np.array(np.broadcast_to(np.asarray(fdr, np.float32), n)),
             accepted=None if accepted is None else np.array(np.broadcast_to(np.asarray(accepted, np.int8), n)),
+            mass_kDa=None if mass_kDa is None else np.array(np.broadcast_to(np.asarray(mass_kDa, np.float32), n)),
         )
 
     @classmethod
@@ -139,6 +154,7 @@ class Coordinates:
             rotation=None if self.rotation is None else self.rotation[index],
             fdr=None if self.fdr is None else self.fdr[index],
             accepted=None if self.accepted is None else self.accepted[index],
+            mass_kDa=None if self.mass_kDa is None else self.mass_kDa[index],
         )
 
     def by_label(self) -> dict[str, "Coordinates"]:
@@ -159,3 +175,8 @@ class Coordinates:
             voxel_size_A=float(voxel_size_A),
             shape=shape,
         )
+
+
+def shape_of(shapes: Shapes, tomogram: str) -> Shape | None:
+    """The shape of one tomogram, None where it is not known."""
+    return shapes.get(tomogram) if isinstance(shapes, Mapping) else shapes

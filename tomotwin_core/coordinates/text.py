@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tomotwin_core.coordinates.table import Coordinates
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
@@ -15,10 +15,9 @@ class CoordsFormat:
     """Whitespace or commas between x, y and z; further columns and lines that start with # are passed over."""
 
     endings: tuple[str, ...] = (".coords", ".txt")
+    holds: Holds = "target"
 
-    def read(
-        self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: tuple[int, int, int] | None
-    ) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
         if voxel_size_A is None:
             raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
         rows = []
@@ -32,12 +31,8 @@ class CoordsFormat:
                 if len(rows[-1]) != 3:
                     raise UserError(f"{path} is not a list of positions: line {number} should be three numbers, x y z.")
         name = tomogram_name(path.stem) if tomogram is None else tomogram
-        return [Coordinates.from_arrays(np.array(rows), voxel_size_A, name, shape)]
+        return [Coordinates.from_arrays(np.array(rows), voxel_size_A, name, shape_of(shape, name))]
 
-    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> None:
-        if len(tables) > 1 or len(np.unique(tables[0].label)) > 1:
-            raise UserError(
-                "a .coords file has a place for the positions of one target in one tomogram only: "
-                "write one file for each, or choose the format star."
-            )
+    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> Beside:
         np.savetxt(path, tables[0].xyz, fmt="%.5f")
+        return {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.coordinates import Coordinates, read_all_coordinates
+from tomotwin_core.coordinates import ENDINGS, Coordinates, read_all_coordinates
 from tomotwin_core.embedding import EmbeddingField, open_field
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
@@ -17,7 +17,6 @@ from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.structures.atoms import is_structure_file
 
-_POSITIONS = (".star", ".coords")
 _MAPS = (".mrc", ".map")
 
 
@@ -81,8 +80,8 @@ def files_of_folder(folder: Path) -> list[Path]:
 
 
 def is_positions_file(source: str) -> bool:
-    """Whether the name is that of a coordinates file (.star, .coords)."""
-    return source.lower().endswith(_POSITIONS)
+    """Whether the name is that of a coordinates file, of whatever format."""
+    return source.lower().endswith(ENDINGS)
 
 
 def name_of(source: str) -> str:

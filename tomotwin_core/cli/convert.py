@@ -1,0 +1,125 @@
+"""Convert positions from one format to another: labels, scores, diameters and orientations as far as it has a place.
+
+  tomotwin convert picks/*.star --out picks.tbl --format dynamo             one Dynamo table of all tomograms
+  tomotwin convert picks.mod --out . --format relion5 --tomogram TS_01.mrc  what the file does not say, the tomogram does
+  tomotwin convert picks/*.star --out my_project/ExperimentRuns --format copick
+
+Formats: star (ours, RELION 4 reads it too), relion4, relion5, coords (x y z), cbox (crYOLO), dynamo (.tbl and .doc),
+copick (.json), imod (.mod). Positions come out in the voxels they are in, or, with --tomogram, in those of the tomogram;
+--to-voxel-size brings them to any other, such as the tilt series' pixel size, in which RELION 4 counts. Several files of
+one tomogram become one. Positions that were rejected by hand are left out, save in the format star, which says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tomotwin_core.cli.options import add_format, add_voxel_size
+
+if TYPE_CHECKING:
+    from tomotwin_core.coordinates import Coordinates
+    from tomotwin_core.tomogram import TomogramSource
+
+HELP = "convert positions between file formats"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("positions", nargs="+", type=Path, metavar="IN", help="files of positions")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR_OR_FILE", help="a file, or a folder for several"
+    )
+    add_format(parser, required=True)
+    parser.add_argument(
+        "--tomogram",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="the tomograms, for name, size and voxel size where IN does not say them; several are told apart by name",
+    )
+    add_voxel_size(parser, "the positions in IN")
+    parser.add_argument("--to-voxel-size", type=float, metavar="A", help="write the positions in voxels of this size")
+    parser.add_argument("--label", default="", metavar="NAME", help="for positions that have none")
+
+
+def run(options: argparse.Namespace) -> None:
+    from tomotwin_core.coordinates import FORMATS, Coordinates, write_coordinates, write_folder
+    from tomotwin_core.errors import UserError
+
+    to = options.to_voxel_size
+    if to is not None and not 0.1 <= to <= 45:
+        raise UserError(f"--to-voxel-size {to:g}: give a voxel size within 0.1 to 45 A")
+    if to is not None and options.format == "relion5":
+        raise UserError("--to-voxel-size: RELION 5 counts in A from the middle of the tomogram; leave it out")
+    tomograms = {t.name: t for t in (_opened(p, options.voxel_size) for p in options.tomogram)}
+    by_name: dict[str, list[Coordinates]] = {}
+    for path in options.positions:
+        for table in _tables(path, tomograms, options.voxel_size):
+            by_name.setdefault(table.tomogram, []).append(_labelled(table, options.label))
+    tables = [Coordinates.concatenate(parts) for parts in by_name.values()]
+    if to is not None:
+        tables = [table.to_voxel_size(to) for table in tables]
+    sources = [str(p) for p in options.positions]
+    handler = FORMATS[options.format]
+    if options.out.name.lower().endswith(handler.endings):
+        write_coordinates(options.out, tables, options.format, converted_from=sources)
+        written = [options.out]
+    else:
+        written = write_folder(options.out, tables, options.format, converted_from=sources)
+    for path in written:
+        print(path)
+    print(f"{sum(map(len, tables))} positions in {len(tables)} tomogram{'s' * (len(tables) != 1)}")
+
+
+def _opened(path: Path, voxel_size_A: float | None) -> TomogramSource:
+    """A tomogram; --voxel-size is that of the positions and helps here only where the header says nothing."""
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.tomogram import open_tomogram
+
+    try:
+        return open_tomogram(path)
+    except UserError:
+        if voxel_size_A is None:
+            raise
+        return open_tomogram(path, voxel_size_A)
+
+
+def _tables(path: Path, tomograms: dict[str, TomogramSource], voxel_size_A: float | None) -> Sequence[Coordinates]:
+    """What a file holds, in the voxels of its tomogram where that is given."""
+    from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.errors import UserError
+
+    if not tomograms:
+        return read_all_coordinates(path, voxel_size_A=voxel_size_A)
+    sizes = sorted({t.voxel_size_A for t in tomograms.values()})
+    if sizes[-1] - sizes[0] > 1e-3 * sizes[0]:
+        raise UserError(f"--tomogram: voxel sizes from {sizes[0]:g} to {sizes[-1]:g} A; convert one size at a time")
+    # A file that does not name its tomogram is called after it (TS_01_picks.coords); the longest name that fits is meant.
+    only = next(iter(tomograms)) if len(tomograms) == 1 else None
+    meant = only or max((name for name in tomograms if name in path.name), key=len, default=None)
+    size = voxel_size_A or sizes[0]
+    fits = abs(size - sizes[0]) <= 1e-3 * size
+    shapes = {name: t.shape for name, t in tomograms.items()} if fits else None
+    tables = read_all_coordinates(path, meant, size, shapes[only] if shapes and only else shapes)
+    found = []
+    for table in tables:
+        # The one tomogram given may have another name than the file's only tomogram goes by in another program.
+        tomogram = tomograms.get(only if only and len(tables) == 1 else table.tomogram)
+        if tomogram is None:
+            raise UserError(
+                f"{path} has positions in {table.tomogram}, which none of --tomogram is called: give it too"
+            )
+        found.append(table.to_voxel_size(tomogram.voxel_size_A, tomogram.shape))
+    return found
+
+
+def _labelled(table: Coordinates, label: str) -> Coordinates:
+    from dataclasses import replace
+
+    import numpy as np
+
+    return replace(table, label=np.where(table.label == "", label, table.label))

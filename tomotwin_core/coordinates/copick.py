@@ -1,0 +1,114 @@
+"""copick's picks, ``.json``: the points of one object in one run (tomogram), in Angstrom.
+
+The schema is copick's `CopickPicksFile` (copick 1.31, copick/models.py). A point's middle is ``location`` plus the
+translation of its matrix ``transformation_`` (4 x 4, object to tomogram), Angstrom from the centre of the first voxel;
+the matrix' upper left is the orientation, to be believed where ``trust_orientation`` says so. Scores have their place,
+diameters do not: copick keeps a radius per object in its project. They, the label as it was written (copick's names
+have no blanks or underscores) and the tomogram's size stand under ``tomotwin``, which copick passes over.
+
+In a copick project the file is RUN/Picks/USER_SESSION_OBJECT.json in the folder ExperimentRuns.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.errors import UserError
+from tomotwin_core.tomogram import tomogram_name
+
+_USER, _SESSION = "tomotwin", "0"  # session 0 is what a program found
+
+
+class CopickFormat:
+    """One file per object and run, as copick keeps them."""
+
+    endings: tuple[str, ...] = (".json",)
+    holds: Holds = "target"
+
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+        try:
+            picks = json.loads(path.read_text())
+            points = picks["points"] or []
+            location = np.array([[point["location"][axis] for axis in "xyz"] for point in points], np.float64)
+            matrix = np.array([point.get("transformation_") or np.eye(4) for point in points], np.float64)
+            location, matrix = location.reshape(-1, 3), matrix.reshape(-1, 4, 4)
+            scores = [point.get("score") for point in points]
+            score = np.array([np.nan if s is None else s for s in scores], np.float32)
+            own = picks.get("tomotwin") or {}
+            trusted = bool(picks.get("trust_orientation", True)) and not np.allclose(matrix[:, :3, :3], np.eye(3))
+            size = picks.get("voxel_spacing") or voxel_size_A
+            diameter = [np.nan if d is None else d for d in own.get("diameter_A", [None] * len(points))]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(
+                f"{path} is not a file of copick's picks: it needs points with a location x, y, z."
+            ) from None
+        if size is None:
+            raise UserError(f"{path} does not say the voxel size of its tomogram: give it in Angstrom.")
+        name = picks.get("run_name") or tomogram or tomogram_name(path.stem)
+        if picks.get("unit", "angstrom") != "angstrom":
+            raise UserError(f"{path} counts in {picks['unit']}: give copick's picks in angstrom.")
+        return [
+            Coordinates.from_arrays(
+                (location + matrix[:, :3, 3]) / size,
+                size,
+                name,
+                own.get("shape") or shape_of(shape, name),
+                label=own.get("label", picks.get("pickable_object_name", "")),
+                score=score,
+                diameter_A=diameter,
+                rotation=matrix[:, :3, :3] if trusted else None,
+            )
+        ]
+
+    def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> Beside:
+        (table,) = tables
+        label = str(table.label[0]) if len(table) else ""
+        matrix = np.tile(np.eye(4), (len(table), 1, 1))
+        if table.rotation is not None:
+            matrix[:, :3, :3] = table.rotation
+        points = [
+            {
+                "location": dict(zip("xyz", xyz.round(4).tolist(), strict=True)),
+                "transformation_": own.round(8).tolist(),
+                "instance_id": 0,
+                "score": _plain(score),
+            }
+            for xyz, own, score in zip(table.xyz * table.voxel_size_A, matrix, table.score, strict=True)
+        ]
+        picks = {
+            "pickable_object_name": object_name(label),
+            "user_id": _USER,
+            "session_id": _SESSION,
+            "run_name": table.tomogram,
+            "voxel_spacing": table.voxel_size_A,
+            "unit": "angstrom",
+            "points": points,
+            "trust_orientation": table.rotation is not None,
+            "tomotwin": {
+                "label": label,
+                "diameter_A": [_plain(d) for d in table.diameter_A],
+                "shape": table.shape,
+                "made_by": made_by,
+            },
+        }
+        path.write_text(json.dumps(picks, indent=1, default=str) + "\n")
+        return {}
+
+
+def object_name(label: str) -> str:
+    """A label as copick names objects: what its `sanitize_name` refuses becomes a dash."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1F\x7F\s_]', "-", label).strip("-") or "particle"
+
+
+def picks_path(tomogram: str, label: str) -> Path:
+    """Where copick looks for the picks, in the folder ExperimentRuns of a project."""
+    return Path(tomogram, "Picks", f"{_USER}_{_SESSION}_{object_name(label)}.json")
+
+
+def _plain(value: np.floating[Any]) -> float | None:
+    return float(f"{value:.8g}") if np.isfinite(value) else None
