@@ -20,7 +20,8 @@ from tomotwin_core.model import STRIDE, Model, load_model
 from tomotwin_core.picking import LocationSettings, ReferenceSettings, pick, references_from_densities
 from tomotwin_core.picking.location import coordinates_of, peaks_of, suppressed
 from tomotwin_core.simulation import Acquisition
-from tomotwin_core.simulation.experiment import SampleSettings, simulate_tomogram
+from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation.experiment import simulate_tomogram
 from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.tomogram import normalise_local
@@ -85,9 +86,7 @@ def one_tomogram(
     shape = tuple(options.shape)
     settings = SampleSettings(shape, 10.0, 0.85 * shape[0] * 10, options.copies)
     taken = Acquisition(dose_e_per_A2=options.dose, defocus_um=float(rng.uniform(2, 5)))
-    tomogram = simulate_tomogram(
-        Molecules(densities, 10.0), set(densities), settings, taken, rng, f"tomo_{index}", device
-    )
+    tomogram = simulate_tomogram(Molecules(densities, 10.0), settings, taken, rng, f"tomo_{index}", device)
     references = references_from_densities(
         densities, model, acquisition, ReferenceSettings(seed=options.seed + 1000, defocus_um=(2.0, 5.0)), device
     )

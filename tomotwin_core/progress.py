@@ -52,6 +52,17 @@ def progress(
         yield from _with_lines(iterable, total, desc, unit, out, interval_s)
 
 
+def note(text: str, stream: TextIO | None = None) -> None:
+    """A line about what goes on, above the bar where there is one."""
+    out = sys.stderr if stream is None else stream
+    if out.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=out)
+    else:
+        print(text, file=out, flush=True)
+
+
 def _with_lines(
     iterable: Iterable[Item], total: int | None, desc: str, unit: str, out: TextIO, interval_s: float
 ) -> Iterator[Item]:

@@ -1,22 +1,19 @@
-"""Samples and data sets: what lies where in which orientation is what the truth says."""
-
-from pathlib import Path
+"""Samples: what lies where in which orientation is what the truth says."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from tomotwin_core.coordinates import read_coordinates
 from tomotwin_core.errors import UserError
-from tomotwin_core.simulation import Acquisition, experiment
-from tomotwin_core.simulation.experiment import SampleSettings, simulate_dataset, simulate_tomogram
+from tomotwin_core.simulation import Acquisition
+from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation.experiment import simulate_tomogram
 from tomotwin_core.simulation.furniture import add_gold
 from tomotwin_core.simulation.membranes import add_vesicle
 from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
 from tomotwin_core.simulation.sample import Sample, fill
 from tomotwin_core.structures import Density, density_from_points
-from tomotwin_core.tomogram import open_tomogram
 
 # Four balls on arms of different length, a handed arrangement: no rotation makes it its mirror image.
 ARMS_A = np.array([[0.0, 0, 0], [90, 0, 0], [0, 60, 0], [0, 0, 40]])
@@ -140,9 +137,7 @@ def test_a_copy_at_the_rim_is_cut_and_not_wrapped_round() -> None:
 def test_particles_are_dark_at_the_truth_and_turn_back_to_their_density_not_to_its_mirror_image() -> None:
     density = handed(1.4)
     settings = SampleSettings((44, 104, 104), 8.0, 300.0, 20, occupied=0.5)
-    made = simulate_tomogram(
-        Molecules({"handed": density}, 8.0), {"handed"}, settings, CLEAR, np.random.default_rng(9), "t"
-    )
+    made = simulate_tomogram(Molecules({"handed": density}, 8.0), settings, CLEAR, np.random.default_rng(9), "t")
     assert made.volume.shape == settings.shape and len(made.truth) >= 4 and made.truth.rotation is not None
     assert set(made.truth.label) == {"handed"} and made.truth.tomogram == "t"
     blurred = ndimage.gaussian_filter(made.volume, 2)
@@ -158,72 +153,6 @@ def test_particles_are_dark_at_the_truth_and_turn_back_to_their_density_not_to_i
     # The average over orientations has no missing wedge left, only the transfer of the microscope.
     right, wrong = (correlation(turned, boxed(d)) for d in (density, mirrored(density)))
     assert right > wrong + 0.1 and right > 0.6
-
-
-def test_the_crowd_is_in_the_tomogram_and_not_in_the_truth() -> None:
-    settings = SampleSettings((24, 48, 48), 10.0, 220.0, {"ball": 3, "crowd": 9}, gold=1)
-    molecules = Molecules({"ball": ball(), "crowd": ball(300.0, 20.0)}, 10.0)
-    made = simulate_tomogram(molecules, {"ball"}, settings, CLEAR, np.random.default_rng(10), "t")
-    assert set(made.truth.label) == {"ball"}
-    np.testing.assert_allclose(made.truth.diameter_A, molecules.densities["ball"].diameter_A, rtol=1e-6)
-
-
-def dataset(out: Path, seed: int = 1, n: int = 2, copies: int = 3) -> list[Path]:
-    settings = SampleSettings((16, 32, 32), 10.0, 120.0, copies)
-    acquisition = Acquisition(tilt_step_deg=20.0)
-    return simulate_dataset(out, {"ball": ball()}, settings, acquisition, n, seed, (2.0, 5.0), references=True)
-
-
-def test_the_same_seed_gives_the_same_data_set_and_another_seed_another(tmp_path: Path) -> None:
-    first, same, other = (dataset(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
-    for one, two, three in zip(first, same, other, strict=True):
-        volumes = [open_tomogram(p).slab(0, 16) for p in (one, two, three)]
-        assert np.array_equal(volumes[0], volumes[1]) and not np.array_equal(volumes[0], volumes[2])
-        truths = [read_coordinates(p.with_name(p.stem + "_truth.star")) for p in (one, two)]
-        assert np.array_equal(truths[0].xyz, truths[1].xyz) and truths[0].tomogram == one.stem
-    names = sorted(p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*.*"))
-    truth_names = ["tomo_01_truth.star", "tomo_02_truth.star"]
-    assert names == [
-        "references/ball.mrc",
-        "simulation.json",
-        "tomo_01.mrc",
-        truth_names[0],
-        "tomo_02.mrc",
-        truth_names[1],
-    ]
-    reference = open_tomogram(tmp_path / "a" / "references" / "ball.mrc")
-    assert reference.voxel_size_A == 10.0
-    assert reference.slab(0, reference.shape[0]).sum() == pytest.approx(500e3, rel=1e-3)
-
-
-def test_an_interrupted_data_set_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    original = experiment.simulate_tomogram
-
-    def counted(*arguments: object) -> experiment.SimulatedTomogram:
-        calls.append(str(arguments[5]))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(experiment, "simulate_tomogram", counted)
-    with pytest.raises(KeyboardInterrupt):
-        dataset(tmp_path / "interrupted")
-    assert sorted(p.name for p in (tmp_path / "interrupted").glob("tomo*")) == ["tomo_01.mrc", "tomo_01_truth.star"]
-    dataset(tmp_path / "interrupted")
-    assert calls == ["tomo_01", "tomo_02", "tomo_02"], "what was complete is kept"
-    dataset(tmp_path / "at_once")
-    for name in ("tomo_01.mrc", "tomo_02.mrc"):
-        assert (tmp_path / "interrupted" / name).read_bytes()[1024:] == (tmp_path / "at_once" / name).read_bytes()[
-            1024:
-        ]
-    calls.clear()
-    dataset(tmp_path / "at_once")
-    assert calls == []
-    calls.append("so that the second is not interrupted")
-    calls.append("")
-    dataset(tmp_path / "at_once", copies=4)
-    assert calls[2:] == ["tomo_01", "tomo_02"], "what was made with other settings is made anew"
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

@@ -1,86 +1,141 @@
 """Simulate crowded tomograms of known molecules, with their truth.
 
-Writes NAME.mrc (protein dark, as microscopes give it) and NAME_truth.star for each, and references/SPECIES.mrc if
-asked. The same seed gives the same tomograms; what is already there is kept, so an interrupted data set goes on.
+  tomotwin simulate --out DIR                              a first data set
+  tomotwin simulate --write-settings my.toml               every quantity there is, explained, to be changed
+  tomotwin simulate my.toml --out DIR --tilt-series
+
+Writes for each tomogram NAME.mrc (protein dark, as microscopes give it) and NAME_truth.star (positions, orientations,
+masses), on demand its aligned tilt series, labels and a tomogram without noise; simulation.json says what made them and
+how crowded they became. Options go before what the file says. The same seed gives the same tomograms; what is already
+there is kept, so an interrupted data set goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from tomotwin_core.cli.options import acquisition_of, add_acquisition, add_device, add_seed, use_device, use_seed
+from tomotwin_core.cli.options import add_acquisition, add_device, add_seed, use_device
 
 HELP = "simulate tomograms of known molecules with their truth"
-# Held-out and trained molecules of all sizes, told apart at 10 A.
-DEFAULT_SPECIES = "4v6x,1dzl,1eab,1qvr,5t4o,1g3i,3uwx,2iy5,1a9x,1n2c"
+# Options and the settings they stand for; what is not among them is set with --set.
+_SETTINGS = {
+    "tomograms": "tomograms",
+    "first": "first",
+    "prefix": "prefix",
+    "species": "species",
+    "copies": "copies",
+    "voxel_size": "voxel_size_A",
+    "shape": "shape",
+    "thickness": "thickness_A",
+    "vesicles": "vesicles",
+    "membranes": "membranes",
+    "gold": "gold",
+    "tilt_series": "tilt_series",
+    "labels": "labels",
+    "noise_free": "noise_free",
+    "references": "references",
+    "random": "draw",
+    "seed": "seed",
+    "tilt_min": "tilt_min_deg",
+    "tilt_max": "tilt_max_deg",
+    "tilt_step": "tilt_step_deg",
+    "dose": "dose_e_per_A2",
+    "defocus": "defocus_um",
+    "voltage": "voltage_kV",
+    "ctf_corrected": "ctf_corrected",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tomograms")
-    parser.add_argument("--tomograms", type=int, default=2, metavar="N", help="how many (default: 2)")
+    parser.add_argument("settings", nargs="?", type=Path, metavar="FILE.toml", help="settings of the experiment")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the tomograms")
     parser.add_argument(
+        "--write-settings",
+        type=Path,
+        metavar="FILE.toml",
+        help="write all settings, with those of FILE.toml and of the options, as a file that explains them, and end",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.NAME=VALUE",
+        help="any setting of the file, for example --set microscope.phase_shift_deg=90; can be given several times",
+    )
+    group = parser.add_argument_group("sample")
+    group.add_argument(
         "--species",
-        default=DEFAULT_SPECIES,
-        metavar="A,B,...",
-        help="ids of the library, structure files (.cif, .pdb) or maps, comma separated; all-heldout takes every molecule that the released "
-        f"model never saw (default: {DEFAULT_SPECIES})",
+        metavar="A,B=N,...",
+        help="ids of the library, pdb:ID, structure files (.cif, .pdb) or maps, comma separated, each with its copies if "
+        "wanted; all-heldout takes every molecule that the released model never saw (default: ten of all sizes)",
     )
-    parser.add_argument("--voxel-size", type=float, default=8.0, metavar="A", help="(default: 8)")
-    parser.add_argument(
-        "--shape",
-        type=int,
-        nargs=3,
-        default=(110, 220, 220),
-        metavar=("Z", "Y", "X"),
-        help="in voxels (default: 110 220 220)",
-    )
-    parser.add_argument(
+    group.add_argument("--copies", type=int, metavar="N", help="of each species that are tried (default: 30)")
+    group.add_argument("--voxel-size", type=float, metavar="A", help="(default: 8)")
+    group.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help="in voxels (default: 110 220 220)")
+    group.add_argument(
         "--thickness", type=float, metavar="A", help="of the ice (default: 0.8 of the tomogram's height)"
     )
-    parser.add_argument(
-        "--copies", type=int, default=30, metavar="N", help="of each species that are tried (default: 30)"
+    group.add_argument("--vesicles", type=int, metavar="N", help="lipid vesicles in each (default: 0)")
+    group.add_argument("--membranes", type=int, metavar="N", help="membranes through each (default: 0)")
+    group.add_argument("--gold", type=int, metavar="N", help="gold beads in each (default: 0)")
+    group.add_argument(
+        "--random", action="store_true", help="draw sample, microscope and delivery of each tomogram as for training"
     )
-    parser.add_argument("--vesicles", type=int, default=0, metavar="N", help="lipid vesicles in each (default: 0)")
-    parser.add_argument("--gold", type=int, default=0, metavar="N", help="gold beads in each (default: 0)")
-    parser.add_argument("--references", action="store_true", help="write the molecules' density maps too")
+    group = parser.add_argument_group("output")
+    group.add_argument("--tomograms", type=int, metavar="N", help="how many (default: 2)")
+    group.add_argument("--first", type=int, metavar="N", help="number of the first one (default: 1)")
+    group.add_argument("--prefix", metavar="NAME", help="of their names (default: tomo)")
+    group.add_argument(
+        "--tilt-series", action="store_true", help="the aligned tilt series too: NAME.st, NAME.rawtlt, NAME.st.mdoc"
+    )
+    group.add_argument(
+        "--labels", action="store_true", help="which species each voxel belongs to: NAME_labels.mrc, labels.csv"
+    )
+    group.add_argument(
+        "--noise-free", action="store_true", help="the tomogram without noise and alignment errors: NAME_noisefree.mrc"
+    )
+    group.add_argument("--references", action="store_true", help="the molecules' density maps: references/")
     add_seed(parser)
     add_acquisition(parser)
     add_device(parser)
+    # None tells that an option was not given: then the file's value counts.
+    parser.set_defaults(**dict.fromkeys(_SETTINGS))
 
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.errors import UserError
-    from tomotwin_core.simulation.experiment import SampleSettings, simulate_dataset
-    from tomotwin_core.structures import load_density, load_library
+    from tomotwin_core.simulation.dataset import load_molecules, simulate_dataset
+    from tomotwin_core.simulation.settings import read_experiment, write_experiment
 
-    library = load_library()
-    names = (
-        library.ids("heldout")
-        if options.species == "all-heldout"
-        else [s.strip() for s in options.species.split(",") if s.strip()]
-    )
-    if not names or options.tomograms < 1 or options.copies < 1:
-        raise UserError("--species, --tomograms and --copies: give at least one of each")
-    sources = [f"library:{n}" if n in library.entries else n for n in names]
-    densities = {
-        Path(s.removeprefix("library:").removeprefix("pdb:")).name.split(".")[0]: load_density(s) for s in sources
+    given: dict[str, tuple[str, Any]] = {
+        name: (f"--{option.replace('_', '-')}", getattr(options, option))
+        for option, name in _SETTINGS.items()
+        if getattr(options, option) is not None
     }
-    shape = (options.shape[0], options.shape[1], options.shape[2])
-    thickness = 0.8 * shape[0] * options.voxel_size if options.thickness is None else options.thickness
-    settings = SampleSettings(
-        shape, options.voxel_size, thickness, options.copies, vesicles=options.vesicles, gold=options.gold
-    )
-    written = simulate_dataset(
-        options.out,
-        densities,
-        settings,
-        acquisition_of(options),
-        options.tomograms,
-        use_seed(options),
-        tuple(options.defocus),
-        references=options.references,
-        device=use_device(options),
-    )
-    for path in written:
-        print(path)
+    if "species" in given:
+        given["species"] = "--species", _species(options.species, options.copies)
+        given.pop("copies", None)
+    experiment = read_experiment(options.settings, given, options.set)
+    if options.write_settings:
+        write_experiment(options.write_settings, experiment)
+        print(options.write_settings)
+    elif options.out is None:
+        raise UserError("--out: name the folder for the tomograms")
+    else:
+        densities, experiment = load_molecules(experiment)
+        for path in simulate_dataset(options.out, densities, experiment, use_device(options)):
+            print(path)
+
+
+def _species(text: str, copies: int | None) -> dict[str, int]:
+    """`A,B=N,...` as copies by molecule; `copies` of those without a number."""
+    from tomotwin_core.simulation.settings import DEFAULT_COPIES
+
+    species = {}
+    for word in filter(None, map(str.strip, text.split(","))):
+        name, _, number = word.rpartition("=")
+        own = bool(name) and number.strip().isdigit()
+        species[name.strip() if own else word] = int(number) if own else DEFAULT_COPIES if copies is None else copies
+    return species

@@ -23,7 +23,8 @@ from tomotwin_core.picking.location import LocationSettings, Peaks, peaks_of, su
 from tomotwin_core.picking.references import ReferenceSet, Space, Target, prototypes_of
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
-from tomotwin_core.simulation.experiment import SampleSettings, SimulatedTomogram, simulate_tomogram
+from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation.experiment import SimulatedTomogram, simulate_tomogram
 from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.simulation.sample import even_copies
 from tomotwin_core.structures.density import Density
@@ -145,8 +146,7 @@ def _simulate(
     made = []
     for index, defocus in enumerate(progress(defoci, desc="simulating references", unit="tomograms")):
         taken = replace(acquisition, defocus_um=float(defocus))
-        listed = set(molecules.densities)
-        made.append(simulate_tomogram(molecules, listed, sample, taken, rng, f"reference_{index}", device))
+        made.append(simulate_tomogram(molecules, sample, taken, rng, f"reference_{index}", device))
     return made
 
 

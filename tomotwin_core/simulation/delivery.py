@@ -36,8 +36,8 @@ class Delivery:
     was resampled once more (an upsampled tomogram has small voxels and little detail).  low_pass_A : half-maximum width of
     a Gaussian filter in real space.  deconvolution : strength of the CTF deconvolution filter (1 is Warp's usual).
     denoising : weight of total-variation denoising, in deviations of the tomogram.  local_contrast_A : side of the box
-    over which mean and contrast are evened out.  bits : 32, or 8 with the range cut at clip_deviations.  contrast : of
-    the protein.
+    over which mean and contrast are evened out.  bits : 32, or 8.  clip_deviations : from the mean, where 8 bits cut the
+    range.  contrast : of the protein.
     """
 
     binned_to_A: float = 0.0
