@@ -13,4 +13,28 @@
   doi     = {10.1038/s41592-023-01878-z},
   url     = {https://doi.org/10.1038/s41592-023-01878-z}
 }
+
+@article{Grant2015,
+  title   = {Measuring the optimal exposure for single particle cryo-EM using a 2.6 Å reconstruction of rotavirus VP6},
+  author  = {Grant, Timothy and Grigorieff, Nikolaus},
+  journal = {eLife},
+  volume  = {4},
+  pages   = {e06980},
+  year    = {2015},
+  doi     = {10.7554/eLife.06980},
+  url     = {https://doi.org/10.7554/eLife.06980}
+}
+
+@article{Hagen2017,
+  title   = {Implementation of a cryo-electron tomography tilt-scheme optimized for high resolution subtomogram
+             averaging},
+  author  = {Hagen, Wim J. H. and Wan, William and Briggs, John A. G.},
+  journal = {Journal of Structural Biology},
+  volume  = {197},
+  number  = {2},
+  pages   = {191--198},
+  year    = {2017},
+  doi     = {10.1016/j.jsb.2016.06.007},
+  url     = {https://doi.org/10.1016/j.jsb.2016.06.007}
+}
 """

@@ -39,3 +39,8 @@ LOWEST_LISTED_SCORE = 0.2
 
 OUTPUT_EMBEDDINGS = "Embeddings"
 OUTPUT_COORDINATES = "output3DCoordinates"
+OUTPUT_TOMOGRAMS = "Tomograms"
+OUTPUT_TILT_SERIES = "TiltSeries"
+OUTPUT_NOISE_FREE = "NoiseFreeTomograms"
+OUTPUT_LABELS = "Labels"
+OUTPUT_REFERENCES = "References"

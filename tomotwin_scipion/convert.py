@@ -3,22 +3,29 @@
 Frames: Scipion's ``BOTTOM_LEFT_CORNER`` counts voxels from the corner of the volume, which is the index of
 the voxel in a numpy array [z, y, x] and what the engine's tables hold. So nothing is shifted here; only
 a difference of voxel size between two Scipion objects is a factor.
+
+Orientations: the matrix M of a ``Coordinate3D`` takes the particle back to its reference. With f the reference and f'
+the particle in the tomogram, both about the particle's centre, f'(r) = f(M r), r = (x, y, z): tomo.objects.convertMatrix
+states so, emantomo hands M to EMAN as ``xform.align3d``, and reliontomo makes M the inverse of RELION's matrix
+Rz(-psi) Ry(-tilt) Rz(-rot), which takes the reference into the particle and is the R of the engine's tables. Hence
+M = Rz(rot) Ry(tilt) Rz(psi), the transpose of R. A position and its orientation apart, M has no shift.
 """
 
 import os
 import re
 import shutil
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import mrcfile
 import numpy as np
+from pwem.convert.transformations import euler_matrix
 from pwem.emlib.image import ImageHandler
 from pwem.objects import Image, Volume
 from pyworkflow.utils import cleanPath, createAbsLink
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 
-from tomotwin_view.star import Table, read_table, write_tables
+from tomotwin_view.star import Row, Table, read_table, write_tables
 
 MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
 LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")
@@ -27,8 +34,12 @@ VOXEL_SIZE_TOLERANCE = 1e-3
 """Relative difference of voxel sizes that is rounding, not a contradiction."""
 
 
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+
+
 class Pick(NamedTuple):
-    """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity."""
+    """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity, and where the
+    orientation is known RELION's angles rot, tilt and psi in degrees."""
 
     x: float
     y: float
@@ -36,6 +47,7 @@ class Pick(NamedTuple):
     label: str
     score: float
     diameter: float
+    angles: Optional[Tuple[float, float, float]] = None
 
 
 # ------------------------------ tomograms and volumes ------------------------------
@@ -113,7 +125,7 @@ def target_name(path: str, taken: Iterable[str]) -> str:
 
 # ------------------------------ coordinates ------------------------------
 def read_picks(path: str) -> List[Pick]:
-    """Read the engine's ``<tsId>_picks.star``."""
+    """Read the engine's ``<tsId>_picks.star``, or another of its tables of positions."""
     return [
         Pick(
             x=float(row["rlnCoordinateX"]),
@@ -122,18 +134,31 @@ def read_picks(path: str) -> List[Pick]:
             label=row["tomotwinLabel"],
             score=float(row["tomotwinScore"]),
             diameter=float(row["tomotwinDiameterAngst"]),
+            angles=_angles(row),
         )
         for row in read_table(path, "particles")
     ]
 
 
+def _angles(row: Row) -> Optional[Tuple[float, float, float]]:
+    if not all(angle in row for angle in ANGLES):
+        return None
+    return float(row[ANGLES[0]]), float(row[ANGLES[1]]), float(row[ANGLES[2]])
+
+
+def particle_matrix(angles: Optional[Tuple[float, float, float]]) -> np.ndarray:
+    """Scipion's matrix (4, 4) of a particle out of RELION's angles in degrees (see the head of this module); the
+    identity where there are none, since extraction wants to see a matrix."""
+    return np.eye(4) if angles is None else euler_matrix(*np.radians(angles), axes="rzyz")
+
+
 def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
-    """A coordinate of Scipion out of a pick; orientation is the identity, which extraction wants to see."""
+    """A coordinate of Scipion out of a pick."""
     coordinate = Coordinate3D()
     coordinate.setVolume(tomogram)  # before the position, which refers to its origin
     coordinate.setPosition(pick.x, pick.y, pick.z, BOTTOM_LEFT_CORNER)
     coordinate.setTomoId(tomogram.getTsId())
-    coordinate.setMatrix(np.eye(4))
+    coordinate.setMatrix(particle_matrix(pick.angles))
     coordinate.setGroupId(group)
     coordinate.setScore(pick.score)
     return coordinate

@@ -2,5 +2,6 @@
 
 from .protocol_embed_tomograms import ProtTwinEmbedTomograms
 from .protocol_reference_picking import ProtTwinReferencePicking
+from .protocol_simulate_tomograms import ProtTwinSimulateTomograms
 
-__all__ = ["ProtTwinEmbedTomograms", "ProtTwinReferencePicking"]
+__all__ = ["ProtTwinEmbedTomograms", "ProtTwinReferencePicking", "ProtTwinSimulateTomograms"]
