@@ -2,29 +2,33 @@
 
 Every voxel belongs to the target that it matches best (competition). A peak is a local maximum of its target's
 similarity, refined to a fraction of a voxel by a parabola per axis; of two peaks of one target closer than its
-separation, and of two of different targets whose middles coincide, the better stays. Work goes plane by plane: slabs
-with a halo, each peak found in the slab that owns its plane.
+separation, and of two of different targets whose middles coincide, the better stays. Work goes layer by layer: a layer
+brings the last two planes of the one before, so that every plane is judged with both of its neighbours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.picking.references import ReferenceSet, require_same_model
-from tomotwin_core.progress import progress
+from tomotwin_core.picking.similarity import Field, similarity_layers
+from tomotwin_core.regions import Region
+
+# Faces first: most places are no maximum, and one of six neighbours tells.
+_NEIGHBOURS = sorted((o for o in product((-1, 0, 1), repeat=3) if any(o)), key=lambda o: sum(map(abs, o)))
 
 
 @dataclass(frozen=True)
 class LocationSettings:
     """min_score: peaks below are not listed. separation: least distance of two picks of one target, as a share of its
     diameter. competition: a peak counts only where its target is the best of all; across: the same share for picks
-    of different targets."""
+    of different targets. slab: planes taken at a time from a stored embedding."""
 
     min_score: float = 0.2
     separation: float = 0.6
@@ -41,66 +45,97 @@ class Peaks:
     score: np.ndarray
     target: np.ndarray
 
+    def select(self, which: np.ndarray) -> Peaks:
+        return Peaks(self.zyx[which], self.score[which], self.target[which])
 
-def locate(field: EmbeddingField, references: ReferenceSet, settings: LocationSettings | None = None) -> Coordinates:
-    """All peaks of all targets in one tomogram, in voxels of the original tomogram, best first."""
+
+def locate(
+    field: Field, references: ReferenceSet, settings: LocationSettings | None = None, region: Region | None = None
+) -> Coordinates:
+    """All peaks of all targets in one tomogram, or in a region of it, in voxels of the original tomogram, best first."""
     settings = settings or LocationSettings()
-    require_same_model(references, field.model_hash, str(field.path))
-    found = []
-    slabs = list(field.slabs(settings.slab, halo=2))
-    for z0, z1, low, high in progress(slabs, desc=f"locating in {field.tomogram}", unit="slabs"):
-        similarity = references.similarity(field.embeddings(low, high))
-        peaks = peaks_of(similarity, settings)
-        own = (np.round(peaks.zyx[:, 0]) + low >= z0) & (np.round(peaks.zyx[:, 0]) + low < z1)
-        found.append(Peaks(peaks.zyx[own] + (low, 0, 0), peaks.score[own], peaks.target[own]))
-    return coordinates_of(suppressed(_joined(found), references, field.spacing_A, settings), references, field)
+    require_same_model(references, field.model_hash, field.tomogram)
+    peaks = peaks_in_layers(similarity_layers(field, references, settings.slab), settings)
+    if region is not None:
+        # Before suppression: what lies outside takes no one's place.
+        peaks = peaks.select(region.contains(peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A))
+    return coordinates_of(suppressed(peaks, references, field.spacing_A, settings), references, field)
 
 
 def peaks_of(similarity: np.ndarray, settings: LocationSettings) -> Peaks:
-    """Local maxima of a similarity array [z, y, x, target] above the least score."""
-    best = similarity.argmax(-1)
-    zyx, score, target = [], [], []
-    for index in range(similarity.shape[-1]):
-        values = similarity[..., index]
-        is_peak = (values == ndimage.maximum_filter(values, 3, mode="nearest")) & (values >= settings.min_score)
+    """Local maxima of a whole similarity array [z, y, x, target] above the least score."""
+    return peaks_in_layers([(0, np.moveaxis(similarity, -1, 0))], settings)
+
+
+def peaks_in_layers(layers: Iterable[tuple[int, np.ndarray]], settings: LocationSettings) -> Peaks:
+    """Local maxima of consecutive layers (z0, similarity [target, z, y, x])."""
+    found: list[Peaks] = []
+    kept: np.ndarray | None = None
+    start = judged = 0
+    for z0, layer in layers:
+        planes, start = (layer, z0) if kept is None else (np.concatenate([kept, layer], axis=1), z0 - kept.shape[1])
+        end = planes.shape[1] - 1  # the last plane waits for its upper neighbour
+        found.append(_maxima(planes, start, judged - start, end, settings))
+        judged, kept = start + end, planes[:, -2:].copy()
+    if kept is not None:
+        found.append(_maxima(kept, judged + 1 - kept.shape[1], kept.shape[1] - 1, kept.shape[1], settings))
+    return Peaks(*(np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target")))
+
+
+def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: LocationSettings) -> Peaks:
+    """Local maxima in planes low to high of [target, z, y, x], whose plane 0 is plane `start` of the grid."""
+    judged = planes[:, low:high]
+    best = judged.argmax(0) if settings.competition else None
+    zyx, scores, targets = [], [], []
+    for index, values in enumerate(planes):
+        candidate = judged[index] >= settings.min_score
+        if best is not None:
+            candidate &= best == index
+        where = np.argwhere(candidate) + (low, 0, 0)
+        score = values[tuple(where.T)]
+        # Beyond the faces a place is its own neighbour. Each comparison leaves fewer for the next.
+        for offset in _NEIGHBOURS:
+            higher = score >= _at(values, where, offset)
+            where, score = where[higher], score[higher]
         # Where a tomogram is constant (padding, vacuum) so is the similarity: a million equal neighbours are no peaks.
-        is_peak &= values > ndimage.minimum_filter(values, 3, mode="nearest")
-        if settings.competition:
-            is_peak &= best == index
-        where = np.argwhere(is_peak)
-        zyx.append(where + _parabola(values, where))
-        score.append(values[tuple(where.T)])
-        target.append(np.full(len(where), index))
-    return Peaks(np.concatenate(zyx), np.concatenate(score), np.concatenate(target))
+        lowest = np.min([_at(values, where, o) for o in _NEIGHBOURS], axis=0) if len(where) else score
+        where, score = where[score > lowest], score[score > lowest]
+        zyx.append(where + (start, 0, 0) + _parabola(values, where))
+        scores.append(score)
+        targets.append(np.full(len(where), index))
+    return Peaks(np.concatenate(zyx), np.concatenate(scores), np.concatenate(targets))
+
+
+def _at(values: np.ndarray, where: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
+    """Values [z, y, x] at places (n, 3) moved by an offset, held within the array."""
+    z, y, x = (np.clip(where[:, i] + o, 0, n - 1) for i, (o, n) in enumerate(zip(offset, values.shape, strict=True)))
+    return np.asarray(values[z, y, x])
 
 
 def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, settings: LocationSettings) -> Peaks:
     """Greedy non-maximum suppression, best first, so that what stays is always the better of two."""
-    order = np.argsort(-peaks.score, kind="stable")
-    zyx, score, target = peaks.zyx[order], peaks.score[order], peaks.target[order]
+    peaks = peaks.select(np.argsort(-peaks.score, kind="stable"))
+    zyx, target = peaks.zyx, peaks.target
     diameter = np.array([t.diameter_A for t in references.targets])[target] / spacing_A
-    kept = np.ones(len(order), bool)
-    if len(order):
-        tree = cKDTree(zyx)
-        across = settings.across if settings.competition else 0.0
-        reach = max(settings.separation, across) * diameter.max()
-        for i, near in enumerate(tree.query_ball_point(zyx, reach)):
-            if not kept[i]:
-                continue
-            later = np.array([j for j in near if j > i and kept[j]], int)
-            if not len(later):
-                continue
-            distance = np.linalg.norm(zyx[later] - zyx[i], axis=1)
-            limit = np.where(
-                target[later] == target[i],
-                settings.separation * diameter[i],
-                across * np.minimum(diameter[later], diameter[i]),
-            )
-            kept[later[distance < limit]] = False
-    return Peaks(zyx[kept], score[kept], target[kept])
+    across = settings.across if settings.competition else 0.0
+    kept = np.ones(len(zyx), bool)
+    tree = cKDTree(zyx) if len(zyx) else None
+    for i in range(len(zyx)):
+        if tree is None or not kept[i]:
+            continue
+        near = np.array(tree.query_ball_point(zyx[i], max(settings.separation, across) * diameter[i]), int)
+        later = near[(near > i) & kept[near]]
+        distance = np.linalg.norm(zyx[later] - zyx[i], axis=1)
+        limit = np.where(
+            target[later] == target[i],
+            settings.separation * diameter[i],
+            across * np.minimum(diameter[later], diameter[i]),
+        )
+        kept[later[distance < limit]] = False
+    return peaks.select(kept)
 
 
-def coordinates_of(peaks: Peaks, references: ReferenceSet, field: EmbeddingField) -> Coordinates:
+def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field) -> Coordinates:
     """Grid positions -> the original tomogram's voxels."""
     xyz = peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A
     inside = np.clip(xyz, 0, np.array(field.tomogram_shape[::-1]) - 1)
@@ -129,7 +164,3 @@ def _parabola(values: np.ndarray, where: np.ndarray) -> np.ndarray:
         curvature = 2 * here[inner] - a - b
         offset[inner, axis] = np.where(curvature > 1e-9, (b - a) / (2 * np.maximum(curvature, 1e-9)), 0.0)
     return np.clip(offset, -0.5, 0.5)
-
-
-def _joined(found: list[Peaks]) -> Peaks:
-    return Peaks(*(np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target")))

@@ -3,25 +3,33 @@ tomogram's first voxel)."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
+import mrcfile
 
-from tomotwin_core.embedding import EmbeddingField
+from tomotwin_core import __version__
+from tomotwin_core.files import atomic_path
 from tomotwin_core.picking.references import ReferenceSet, require_same_model
-from tomotwin_core.progress import progress
-from tomotwin_core.tomogram import write_mrc
+from tomotwin_core.picking.similarity import Field, similarity_layers
 
 
-def write_similarity_maps(field: EmbeddingField, references: ReferenceSet, out: Path) -> list[Path]:
-    """Write OUT/TOMOGRAM_TARGET.mrc for every target; values are cosines, -1 to 1."""
-    require_same_model(references, field.model_hash, str(field.path))
-    volumes = np.empty((len(references.targets), *field.shape), np.float32)
-    for z0, z1, _, _ in progress(list(field.slabs()), desc=f"mapping {field.tomogram}", unit="slabs"):
-        volumes[:, z0:z1] = np.moveaxis(references.similarity(field.embeddings(z0, z1)), -1, 0)
-    paths = []
-    for target, volume in zip(references.targets, volumes, strict=True):
-        path = out / f"{field.tomogram}_{target.name}.mrc"
-        write_mrc(path, volume, field.spacing_A)
-        paths.append(path)
+def write_similarity_maps(field: Field, references: ReferenceSet, out: Path) -> list[Path]:
+    """Write OUT/TOMOGRAM_TARGET.mrc for every target; values are cosines, -1 to 1. All of them are written side by
+    side, layer by layer, so that none is ever in memory as a whole."""
+    require_same_model(references, field.model_hash, field.tomogram)
+    paths = [out / f"{field.tomogram}_{target.name}.mrc" for target in references.targets]
+    with ExitStack() as stack:
+        # Left in the reverse order: a map is closed before it takes its name.
+        temporary = [stack.enter_context(atomic_path(path)) for path in paths]
+        maps = [stack.enter_context(mrcfile.new_mmap(str(t), field.shape, mrc_mode=2)) for t in temporary]
+        for z0, layer in similarity_layers(field, references):
+            for written, values in zip(maps, layer, strict=True):
+                written.data[z0 : z0 + len(values)] = values
+        for written in maps:
+            written.voxel_size = field.spacing_A
+            written.set_volume()
+            written.update_header_stats()
+            written.header.label[0] = f"tomotwin {__version__} similarity".encode()
+            written.header.nlabl = 1
     return paths

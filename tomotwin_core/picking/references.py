@@ -89,11 +89,13 @@ class ReferenceSet:
 
     def similarity(self, embeddings: np.ndarray) -> np.ndarray:
         """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32."""
-        flat = self.space.transform(embeddings.reshape(-1, embeddings.shape[-1]))
-        out = np.empty((len(flat), len(self.targets)), np.float32)
-        for i, target in enumerate(self.targets):
-            out[:, i] = (flat @ target.prototypes.T).max(1)
-        return out.reshape(*embeddings.shape[:-1], len(self.targets))
+        flat = np.asarray(embeddings, np.float32).reshape(-1, embeddings.shape[-1])
+        moved = flat @ self.space.matrix - self.space.centre @ self.space.matrix
+        norm = np.sqrt(np.einsum("ij,ij->i", moved, moved))
+        moved /= np.maximum(norm, 1e-9)[:, None]
+        cosines = moved @ np.concatenate([t.prototypes for t in self.targets]).astype(np.float32).T
+        starts = np.cumsum([0] + [len(t.prototypes) for t in self.targets[:-1]])
+        return np.maximum.reduceat(cosines, starts, axis=1).reshape(*embeddings.shape[:-1], len(self.targets))
 
     def save(self, path: Path | str) -> None:
         """One safetensors file: prototypes per target, the rest as JSON in its metadata."""

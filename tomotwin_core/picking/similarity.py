@@ -1,0 +1,52 @@
+"""Similarity to targets, layer by layer along z, out of a stored embedding or straight out of the network.
+
+A layer holds the planes of one row of tiles (or of one row of chunks on disk); what lies in memory is one layer of
+similarities, 4 bytes per target and place, and one tile or chunk of embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tomotwin_core.embedding import EmbeddingField
+from tomotwin_core.embedding.live import LiveField
+from tomotwin_core.picking.references import ReferenceSet
+from tomotwin_core.progress import progress
+
+Field = EmbeddingField | LiveField
+# Planes of a stored embedding are taken in parts of about so many places.
+_PLACES = 1 << 18
+
+
+def similarity_layers(
+    field: Field, references: ReferenceSet, planes: int | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (z0, similarity float32 [target, z, y, x]) for consecutive layers of planes of the embedding grid.
+
+    planes : of a layer; only a stored embedding can be cut as one likes.
+    """
+    if isinstance(field, LiveField):
+        yield from _live_layers(field, references)
+        return
+    _, height, width = field.shape
+    for z0, z1, _, _ in progress(list(field.slabs(planes)), desc=f"comparing {field.tomogram}", unit="slabs"):
+        layer = np.empty((len(references.targets), z1 - z0, height, width), np.float32)
+        embeddings = field.embeddings(z0, z1)
+        rows = max(_PLACES // (width * (z1 - z0)), 1)
+        for y in range(0, height, rows):
+            layer[:, :, y : y + rows] = np.moveaxis(references.similarity(embeddings[:, y : y + rows]), -1, 0)
+        yield z0, layer
+
+
+def _live_layers(field: LiveField, references: ReferenceSet) -> Iterator[tuple[int, np.ndarray]]:
+    layer, z0 = np.empty(0, np.float32), -1
+    tiles = progress(field.tiles(), total=field.n_tiles, desc=f"searching {field.tomogram}", unit="tiles")
+    for (z, y, x), embeddings, _ in tiles:
+        if z.start != z0:
+            if z0 >= 0:
+                yield z0, layer
+            layer, z0 = np.empty((len(references.targets), z.stop - z.start, *field.shape[1:]), np.float32), z.start
+        layer[:, :, y, x] = np.moveaxis(references.similarity(embeddings), -1, 0)
+    yield z0, layer
