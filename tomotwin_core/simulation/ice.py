@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +56,14 @@ class Ice:
             top = np.maximum(top + unevenness_vox * _waves(y, x, rng), bottom)
         return cls(np.clip(bottom, -0.5, nz - 0.5).astype(np.float32), np.clip(top, -0.5, nz - 0.5).astype(np.float32))
 
-    @property
+    @cached_property
     def thickness(self) -> NDArray[np.float32]:
         """Thickness along z at every place, float32 [y, x] in voxels."""
         return self.top - self.bottom
+
+    @cached_property
+    def thickest(self) -> float:
+        return float(self.thickness.max())
 
     def mask(self, nz: int) -> NDArray[np.float32]:
         """Share of every voxel that is ice, float32 [z, y, x]; its sum over z is `thickness`."""

@@ -20,10 +20,10 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.simulation.ice import Ice
 from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
 
-# Places that are tried for a copy before it is given up, and voxels of its body that are looked at first.
-_TRIES, _PROBES = 120, 48
-# Above this many voxels free room is looked for on a grid of half the resolution.
-_COARSE_FROM_VOXELS = 4_000_000
+# Places that are tried for a copy before it is given up, few at first, and voxels of its body that are looked at first.
+_TRIES, _PROBES = (4, 28, 96), 24
+# Free room is looked for on a grid of about so many voxels.
+_ROOM_VOXELS = 500_000
 _MOST_BODIES = np.iinfo(np.uint16).max
 # Voxels of 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its contour.
 _BODY_VOXELS_PER_KDA = 2.4
@@ -82,13 +82,16 @@ class Sample:
     ) -> bool:
         """Try random places for one copy, anywhere or `among` some (n, 3) voxels z, y, x; its centre stays inside the
         ice. Returns whether there was room."""
-        half = np.array(copy.body.shape) // 2
-        if among is None:
-            centres = self._places_in_ice(int(half[0]), rng)
-        else:
-            centres = among[rng.integers(len(among), size=_TRIES)]
-        seems_free = centres[self._seems_free(centres, copy.probes(_PROBES) - half)]
-        return any(self.put(name, copy, centre) for centre in seems_free)
+        half = copy.body.shape[0] // 2
+        probes = copy.probes(_PROBES) - half
+        for tries in _TRIES:
+            if among is None:
+                centres = self._places_in_ice(tries, half, rng)
+            else:
+                centres = among[rng.integers(len(among), size=tries)]
+            if any(self.put(name, copy, centre) for centre in centres[self._seems_free(centres, probes)]):
+                return True
+        return False
 
     def put(self, name: str, copy: RotatedCopy, centre: NDArray[np.intp]) -> bool:
         """Place one copy with its middle voxel at `centre` (z, y, x) unless something is there."""
@@ -112,35 +115,38 @@ class Sample:
         """Share of the ice's voxels that lie in the body of something (bodies that stick out of it count whole)."""
         return self.n_taken / max(float(self.ice.thickness.sum(dtype=np.float64)), 1.0)
 
-    def free_places(self, radius_vox: float) -> NDArray[np.intp]:
-        """Voxels of the ice (n, 3) z, y, x at least `radius_vox` away from every body."""
-        step = 1 if self.labels.size <= _COARSE_FROM_VOXELS else 2
+    def free_places(self, radius_vox: float, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Voxels of the ice (n, 3) z, y, x that are about `radius_vox` or more away from every body, all of a small volume,
+        one of each block of a large one."""
+        step = max(round((self.labels.size / _ROOM_VOXELS) ** (1 / 3)), 1)
         free = self.labels[::step, ::step, ::step] == 0
         # Beyond the box everything is free: the distance is to bodies alone.
         distance = ndimage.distance_transform_edt(free) * step if not free.all() else np.full(free.shape, np.inf)
-        z, y, x = np.nonzero(distance >= radius_vox)
-        z, y, x = z * step, y * step, x * step
-        inside = (z >= self.ice.bottom[y, x]) & (z <= self.ice.top[y, x])
-        return np.stack([z, y, x], axis=1)[inside]
+        places = np.argwhere(distance > max(radius_vox - step, 0)) * step
+        places = np.minimum(places + rng.integers(0, step, places.shape), np.array(self.labels.shape) - 1)
+        z, y, x = places.T
+        return places[(z >= self.ice.bottom[y, x]) & (z <= self.ice.top[y, x])]
 
-    def _places_in_ice(self, half: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Random voxels (n, 3), uniform over the ice's volume but for its faces, where a molecule of half-width `half`
+    def _places_in_ice(self, tries: int, half: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        """At most `tries` random voxels (n, 3), uniform over the ice's volume but for its faces, where a molecule of half-width `half`
         would stick out by more than half of that."""
-        _, ny, nx = self.volume.shape
-        y, x = rng.integers(0, ny, _TRIES), rng.integers(0, nx, _TRIES)
-        thickness = self.ice.thickness[y, x]
-        reach = np.minimum(half, np.maximum(thickness // 2 - 1, 0)) // 2
-        room = np.maximum(thickness - 2 * reach - 1, 0)
-        kept = rng.random(_TRIES) * max(float(room.max()), 1e-6) <= room
-        z = np.round(self.ice.bottom[y, x] + 0.5 + reach + room * rng.random(_TRIES)).astype(np.intp)
-        return np.stack([np.clip(z, 0, self.volume.shape[0] - 1), y, x], axis=1)[kept & (thickness >= 1)]
+        nz, ny, nx = self.volume.shape
+        flat = rng.integers(0, ny * nx, tries)
+        bottom, top = self.ice.bottom.ravel()[flat], self.ice.top.ravel()[flat]
+        reach = np.minimum(half, np.maximum((top - bottom) // 2 - 1, 0)) // 2
+        room = np.maximum(top - bottom - 2 * reach - 1, 0)
+        chance = rng.random((2, tries))
+        # Thick ice holds more: a column is kept by its share of the thickest one.
+        kept = (chance[0] * self.ice.thickest <= top - bottom) & (top - bottom >= 1)
+        z = np.clip(np.round(bottom + 0.5 + reach + room * chance[1]).astype(np.intp), 0, nz - 1)
+        return np.stack([z, flat // nx, flat % nx], axis=1)[kept]
 
     def _seems_free(self, centres: NDArray[np.intp], probes: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether the labels are 0 at some voxels of the body: most places that are taken are found out by that."""
         at = centres[:, None] + probes[None]
         inside = ((at >= 0) & (at < self.volume.shape)).all(axis=2)
-        flat = np.ravel_multi_index(tuple(np.moveaxis(at, 2, 0)), self.volume.shape, mode="clip")
-        return ~((self.labels.ravel()[flat] != 0) & inside).any(axis=1)
+        z, y, x = np.moveaxis(np.where(inside[..., None], at, 0), 2, 0)
+        return ~((self.labels[z, y, x] != 0) & inside).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ def fill(
             # The list gets stale as copies are placed; a place of it is still checked, and a fresh list is the last try.
             if room is not None and len(room) and sample.place(name, copy, rng, room):
                 continue
-            room = sample.free_places(copy.inner_radius_vox())
+            room = sample.free_places(copy.inner_radius_vox(), rng)
             if not (len(room) and sample.place(name, copy, rng, room)):
                 break
 
