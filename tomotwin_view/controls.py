@@ -70,13 +70,19 @@ class NumberSlider(ttk.Frame):
         self.scale.state(["disabled" if high <= low else "!disabled"])
 
     def _write(self, value: float) -> None:
+        # Asked of Tk itself: tkinter's focus_get stumbles over the list of a combobox.
+        being_typed = self.tk.call("focus") == str(self.entry) and self.entry.get() != self._shown
         self._shown = f"{value:.{self._digits}f}"
-        if self.focus_get() is not self.entry:
-            self.entry.delete(0, tk.END)
-            self.entry.insert(0, self._shown)
+        if not being_typed:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        self.entry.delete(0, tk.END)
+        self.entry.insert(0, self._shown)
 
     def _slid(self, text: str) -> None:
         if not self._quiet:
+            self._rewrite()
             self._moved(float(text))
 
     def _typed(self, _: Any) -> None:
@@ -87,9 +93,9 @@ class NumberSlider(ttk.Frame):
             value = float(text)
         except ValueError:
             self.bell()
-            self.entry.delete(0, tk.END)
-            self.entry.insert(0, self._shown)
+            self._rewrite()
             return
+        self._shown = text
         self._moved(value)
 
 

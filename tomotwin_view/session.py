@@ -17,7 +17,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-ACCEPTED, UNDECIDED, REJECTED = 1, 0, -1
+ACCEPTED, REJECTED, UNDECIDED = 1, 0, -1
+"""What a person said of a pick; the values of the STAR column tomotwinAccepted."""
 
 UNDO_STEPS = 100
 
@@ -50,6 +51,33 @@ class Picks(NamedTuple):
     diameter_A: np.ndarray
     fdr: np.ndarray
     extra: Dict[str, np.ndarray]
+
+
+def with_candidates(picks: Picks, candidates: Picks, shape: Tuple[int, int]) -> Tuple[Picks, np.ndarray, np.ndarray]:
+    """Picks together with the fainter candidates that the thresholds left out, and those thresholds.
+
+    The threshold of a target in a tomogram is the lowest score of its picks there (where it has none, just above its best
+    candidate); of the candidates, those below it are taken. So a session begins with exactly the picks.
+
+    Parameters
+    ----------
+    picks, candidates : Picks
+    shape : (int, int)
+        Number of tomograms and of targets.
+
+    Returns
+    -------
+    All rows, picks first; the thresholds (tomogram, target); and which candidates were taken, boolean.
+    """
+    lowest, best = np.full(shape, np.inf), np.full(shape, -np.inf)
+    np.minimum.at(lowest, (picks.tomogram, picks.target), np.where(np.isnan(picks.score), -np.inf, picks.score))
+    np.maximum.at(best, (candidates.tomogram, candidates.target), candidates.score)
+    score_min = np.where(np.isposinf(lowest), np.nextafter(best, np.inf), lowest)
+    faint = candidates.score < score_min[candidates.tomogram, candidates.target]
+    both = {label: candidates.extra[label] for label in picks.extra if label in candidates.extra}
+    joined = [np.concatenate([ours, theirs[faint]]) for ours, theirs in zip(picks[:-1], candidates[:-1])]
+    extra = {label: np.concatenate([picks.extra[label], values[faint]]) for label, values in both.items()}
+    return Picks(*joined, extra), score_min, faint  # type: ignore[call-arg]
 
 
 class _State(NamedTuple):
@@ -85,7 +113,7 @@ class PicksSession:
         shape = (len(self.tomograms), len(self.targets))
         self.score_min = np.full(shape, -np.inf) if score_min is None else np.array(score_min, dtype=float)
         self.size_range = np.tile([0.0, np.inf], (len(self.targets), 1))
-        self.decisions = np.zeros(len(picks.score), dtype=np.int8)
+        self.decisions = np.full(len(picks.score), UNDECIDED, dtype=np.int8)
         self.selection = np.zeros(len(picks.score), dtype=bool)
         self.current = 0
         self.cursor = np.array(self.tomograms[0].shape[::-1]) // 2

@@ -4,7 +4,8 @@
     data_tomotwin_tomograms    name, voxel size and size of each tomogram
     data_particles             the picks that stay: what RELION, `tomotwin` and Scipion read
     data_tomotwin_thresholds   lowest score and range of diameters (A) by tomogram and target
-    data_tomotwin_decisions    what was accepted (1) or rejected (-1) by hand: examples and counter-examples
+    data_tomotwin_decisions    what was accepted (1) or rejected (0) by hand: examples and counter-examples. They are kept
+                               apart, so that no other software takes what was rejected for a pick
 
 Applied to candidates, of the same run or of another one, thresholds are joined by the names of tomogram and target. A
 tomogram that the file does not know gets the median of its target's thresholds, so that what was found on a few serves
@@ -12,11 +13,11 @@ for a hundred. A decision holds for the nearest candidate of its target within a
 """
 
 import json
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Union
 
 import numpy as np
 
-from .session import PicksSession
+from .session import UNDECIDED, PicksSession
 from .star import Row, Table, read_table, write_tables
 
 _CORNER = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
@@ -39,8 +40,8 @@ def write_session(path: str, session: PicksSession, made_by: Dict[str, Any]) -> 
         for t, tomogram in enumerate(session.tomograms)
         for k, target in enumerate(session.targets)
     ]
-    tables: Dict[str, Table] = {
-        "tomotwin": (["tomotwinProvenance"], [[made]]),
+    tables: Dict[str, Union[Table, Row]] = {
+        "tomotwin": {"tomotwinProvenance": made},
         "tomotwin_tomograms": (
             ["rlnTomoName", "tomotwinVoxelSizeAngst", *sizes],
             [[item.name, float(item.voxel_size_A), *item.shape] for item in session.tomograms],
@@ -48,7 +49,7 @@ def write_session(path: str, session: PicksSession, made_by: Dict[str, Any]) -> 
         "particles": _picks(session, session.accepted()),
         "tomotwin_thresholds": (["rlnTomoName", "tomotwinLabel", *_THRESHOLDS], thresholds),
     }
-    decided = session.decisions != 0
+    decided = session.decisions != UNDECIDED
     if decided.any():
         labels, rows = _picks(session, decided)
         states = session.decisions[decided]
@@ -71,12 +72,13 @@ def apply_session(path: str, session: PicksSession) -> Applied:
         thresholds = read_table(path, "tomotwin_thresholds")
         score_min, size_range = _joined_thresholds(thresholds, session)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a session of the picking window that can be read ({error}).") from error
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{path} was not saved by the picking window ({reason}): give a file that was.") from error
     try:
         decided = read_table(path, "tomotwin_decisions")
     except ValueError:
         decided = []  # nothing was decided by hand
-    decisions = np.zeros_like(session.decisions)
+    decisions = np.full_like(session.decisions, UNDECIDED)
     found = sum(_decide(row, session, decisions) for row in decided)
     session.restore(score_min, size_range, decisions)
     return Applied(found, len(decided) - found)

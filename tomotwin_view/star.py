@@ -7,7 +7,7 @@ silent loss of picks; hence this one. Values are kept as text: who reads them kn
 import os
 import shlex
 import tempfile
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
 
 Row = Dict[str, str]
 Table = Tuple[Sequence[str], Iterable[Sequence[Any]]]
@@ -49,14 +49,22 @@ def read_pairs(path: str, block: str) -> Row:
     return pairs
 
 
-def write_tables(path: str, tables: Dict[str, Table]) -> None:
-    """Write loops, (labels, rows) by block; to a temporary name first, so that no half file is ever found."""
+def write_tables(path: str, tables: Mapping[str, Union[Table, Row]]) -> None:
+    """Write blocks: loops as (labels, rows), label-value pairs as dictionaries.
+
+    It is written to a temporary name first, so that no half file is ever found.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".star")
     try:
         with os.fdopen(handle, "w") as file:
-            for block, (labels, rows) in tables.items():
-                file.write(f"\ndata_{block}\n\nloop_\n")
+            for block, content in tables.items():
+                file.write(f"\ndata_{block}\n\n")
+                if isinstance(content, dict):
+                    file.write("".join(f"_{label} {_word(value)}\n" for label, value in content.items()))
+                    continue
+                labels, rows = content
+                file.write("loop_\n")
                 for number, label in enumerate(labels, start=1):
                     file.write(f"_{label} #{number}\n")
                 for row in rows:

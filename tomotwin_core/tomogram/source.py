@@ -70,6 +70,11 @@ class TomogramSource:
     dtype: np.dtype[Any]
     _data: NDArray[Any] = field(repr=False, compare=False)
 
+    @property
+    def voxels(self) -> NDArray[Any]:
+        """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
+        return self._data
+
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
         slab = np.array(self._data[z0:z1], dtype=np.float32, order="C")

@@ -1,0 +1,37 @@
+"""What tests of several rooms need: a screen for those that open windows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def screen() -> Iterator[str]:
+    """A virtual screen (Xvfb) as the display of this process; without Tk or Xvfb the test is skipped, and says so."""
+    try:
+        import tkinter  # noqa: F401
+    except ImportError:
+        pytest.skip("this Python has no Tk: the window is not tested (apt-get install python3-tk)")
+    if shutil.which("Xvfb") is None:
+        pytest.skip("there is no Xvfb: the window is not tested (apt-get install xvfb)")
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with os.fdopen(read) as pipe:
+            display = ":" + pipe.readline().strip()
+        before = os.environ.get("DISPLAY")
+        os.environ["DISPLAY"] = display
+        yield display
+        os.environ.pop("DISPLAY")
+        if before is not None:
+            os.environ["DISPLAY"] = before
+    finally:
+        server.terminate()
+        server.wait()
