@@ -47,9 +47,10 @@ class HistogramPanel:
         return self.session.current if self.per_tomogram else None
 
     def threshold(self) -> float:
-        """The threshold shown: the one tomogram's, or of all of them the median."""
+        """The threshold shown: the one tomogram's, or of all of them the median; -inf where there is none."""
         values = self.session.score_min[:, self.session.edited]
-        return float(np.median(values) if self.tomogram is None else values[self.tomogram])
+        values = values[~np.isnan(values)] if self.tomogram is None else values[[self.tomogram]]
+        return float(np.median(values)) if len(values) and not np.isnan(values[0]) else -np.inf
 
     def refresh(self) -> None:
         """Count and draw everything anew."""

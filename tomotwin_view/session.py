@@ -56,8 +56,8 @@ class Picks(NamedTuple):
 def with_candidates(picks: Picks, candidates: Picks, shape: Tuple[int, int]) -> Tuple[Picks, np.ndarray, np.ndarray]:
     """Picks together with the fainter candidates that the thresholds left out, and those thresholds.
 
-    The threshold of a target in a tomogram is the lowest score of its picks there (where it has none, just above its best
-    candidate); of the candidates, those below it are taken. So a session begins with exactly the picks.
+    The threshold of a target in a tomogram is the lowest score of its picks there; where it has none, just above its best
+    candidate; where it has neither, NaN. Of the candidates, those below it are taken. So a session begins with exactly the picks.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def with_candidates(picks: Picks, candidates: Picks, shape: Tuple[int, int]) -> 
     lowest, best = np.full(shape, np.inf), np.full(shape, -np.inf)
     np.minimum.at(lowest, (picks.tomogram, picks.target), np.where(np.isnan(picks.score), -np.inf, picks.score))
     np.maximum.at(best, (candidates.tomogram, candidates.target), candidates.score)
-    score_min = np.where(np.isposinf(lowest), np.nextafter(best, np.inf), lowest)
+    above_all = np.where(np.isneginf(best), np.nan, np.nextafter(best, np.inf))
+    score_min = np.where(np.isposinf(lowest), above_all, lowest)
     faint = candidates.score < score_min[candidates.tomogram, candidates.target]
     both = {label: candidates.extra[label] for label in picks.extra if label in candidates.extra}
     joined = [np.concatenate([ours, theirs[faint]]) for ours, theirs in zip(picks[:-1], candidates[:-1])]

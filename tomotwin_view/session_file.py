@@ -109,12 +109,11 @@ def _joined_thresholds(rows: List[Row], session: PicksSession) -> Any:
         (row["rlnTomoName"], row["tomotwinLabel"]): tuple(float(row[label]) for label in _THRESHOLDS) for row in rows
     }
     for k, target in enumerate(session.targets):
-        known = [value for (_, label), value in values.items() if label == target]
+        known = [value for (_, label), value in values.items() if label == target and not np.isnan(value[0])]
         if known:
             size_range[k] = known[0][1:]
-            for t, tomogram in enumerate(session.tomograms):
-                median = float(np.median([value[0] for value in known]))
-                score_min[t, k] = values[tomogram.name, target][0] if (tomogram.name, target) in values else median
+            median = (float(np.median([value[0] for value in known])),)
+            score_min[:, k] = [values.get((tomogram.name, target), median)[0] for tomogram in session.tomograms]
     return score_min, size_range
 
 
