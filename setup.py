@@ -28,6 +28,8 @@ ENGINE = [
     "tqdm>=4.60",
     "matplotlib>=3.7",
     "tifffile>=2023.7",
+    "tensorboardX>=2.6",
+    "optuna>=4.0",
     "scikit-image>=0.22",
 ]
 
@@ -60,7 +62,7 @@ setup(
     extras_require={
         "engine": ENGINE,
         "scipion": ["scipion-pyworkflow", "scipion-em", "scipion-em-tomo", "scipion-app"],
-        "test": ["pytest", "dynamotable", "ruff", "mypy"],
+        "test": ["pytest", "mdocfile", "dynamotable", "ruff", "mypy"],
     },
     entry_points={
         "pyworkflow.plugin": ["tomotwin_scipion = tomotwin_scipion"],
