@@ -23,7 +23,7 @@ from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
 # Places that are tried for a copy before it is given up, few at first, and voxels of its body that are looked at first.
 _TRIES, _PROBES = (4, 28, 96), 24
 # Free room is looked for on a grid of about so many voxels.
-_ROOM_VOXELS = 500_000
+_ROOM_VOXELS = 250_000
 _MOST_BODIES = np.iinfo(np.uint16).max
 # Voxels of 10 A that the body of a molecule takes up, per kDa: 1.21 A^3 per Da, about doubled by the blur of its contour.
 _BODY_VOXELS_PER_KDA = 2.4
@@ -118,7 +118,7 @@ class Sample:
     def free_places(self, radius_vox: float, rng: np.random.Generator) -> NDArray[np.intp]:
         """Voxels of the ice (n, 3) z, y, x that are about `radius_vox` or more away from every body, all of a small volume,
         one of each block of a large one."""
-        step = max(round((self.labels.size / _ROOM_VOXELS) ** (1 / 3)), 1)
+        step = int(np.ceil((self.labels.size / _ROOM_VOXELS) ** (1 / 3)))
         free = self.labels[::step, ::step, ::step] == 0
         # Beyond the box everything is free: the distance is to bodies alone.
         distance = ndimage.distance_transform_edt(free) * step if not free.all() else np.full(free.shape, np.inf)
