@@ -142,7 +142,7 @@ class FolderSource:
         inside = ((table.xyz[:, ::-1] > low - 0.5) & (table.xyz[:, ::-1] < high - 0.5)).all(1)
         kind = MiniTomogram if self.complete[tomogram] else PartlyListed
         return kind(
-            volume[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32),
+            np.array(volume[low[0] : high[0], low[1] : high[1], low[2] : high[2]], np.float32),
             table.xyz[inside] - low[::-1],
             self.labels[tomogram][inside],
             table.diameter_A[inside].astype(float),
