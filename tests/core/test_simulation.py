@@ -1,15 +1,13 @@
 """Projection, reconstruction and microscope: points come out where geometry and optics put them."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from tomotwin_core.errors import UserError
-from tomotwin_core.simulation import Acquisition, random_acquisition
+from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.gridding import TiltGeometry
 from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.optics import interaction_rad_per_V_A, wavelength_A
@@ -203,28 +201,3 @@ def test_the_same_generator_gives_the_same_tilt_series() -> None:
         take_tilt_series(sample, 10.0, acquisition, torch.Generator().manual_seed(seed)).images for seed in (1, 1, 2)
     )
     assert torch.equal(first, same) and not torch.equal(first, other)
-
-
-def test_drawn_acquisitions_are_sensible_and_differ() -> None:
-    rng = np.random.default_rng(5)
-    drawn = [random_acquisition(rng) for _ in range(200)]
-    assert {a.voltage_kV for a in drawn} == {200.0, 300.0}
-    assert {a.ctf_corrected for a in drawn} == {True, False}
-    assert min(a.defocus_um for a in drawn) < 2.2 and max(a.defocus_um for a in drawn) > 5.5
-    assert all(15 <= len(a.tilts_deg) <= 141 for a in drawn)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"tilt_min_deg": 60.0, "tilt_max_deg": -60.0},
-        {"tilt_step_deg": 0.0},
-        {"tilt_max_deg": 90.0},
-        {"dose_e_per_A2": 0.0},
-        {"defocus_um": -1.0},
-        {"voltage_kV": 3.0},
-    ],
-)
-def test_an_acquisition_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="must"):
-        replace(Acquisition(), **wrong)
