@@ -45,7 +45,7 @@ def score_colours(session: PicksSession, scores: np.ndarray, target: int) -> np.
 def pick_colours(session: PicksSession, rows: np.ndarray) -> np.ndarray:
     """RGBA (n, 4) of the picks with these row numbers."""
     targets = session.picks.target[rows]
-    colours = to_rgba_array([target_colour(target) for target in targets]) if len(rows) else np.zeros((0, 4))
+    colours = to_rgba_array(TARGETS)[targets % len(TARGETS)]
     if session.colour_by == "score":
         for target in np.unique(targets):
             colours[targets == target] = score_colours(session, session.picks.score[rows[targets == target]], target)

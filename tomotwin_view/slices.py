@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
@@ -39,8 +40,11 @@ class _View:
             0.01, 0.99, "", transform=self.axes.transAxes, color="white", va="top", fontsize=9, animated=True
         )
         self.text.set_path_effects(_OUTLINE)
+        self.furniture: List[Artist] = []
+        # What is drawn, kept in two layers: the image, and the image with the circles at this position along the axis.
         self.pixels: Any = None
-        """The drawn image, to put circles on."""
+        self.circled: Any = None
+        self.at = -1
 
     def circles(self, session: PicksSession) -> Tuple[np.ndarray, np.ndarray]:
         """Rows of the picks that this slice cuts, and the radii (voxels) of the circles in which it does."""
@@ -84,6 +88,7 @@ class SlicesPanel:
         self._scale_text = self.views[0].axes.text(0, 0, "", color="white", ha="center", fontsize=9, animated=True)
         self._scale_bar.set_path_effects([withStroke(linewidth=5, foreground="black")])
         self._scale_text.set_path_effects(_OUTLINE)
+        self.views[0].furniture = [self._scale_bar, self._scale_text]
         self._pan_from: Optional[Tuple[_View, float, float]] = None
         for name, answer in [
             ("draw_event", self._drawn),
@@ -126,6 +131,9 @@ class SlicesPanel:
 
     # ------------------------------ following the session ------------------------------
     def _heard(self, what: str) -> None:
+        if what != "cursor":
+            for view in self.views:
+                view.circled = None
         if what == "tomogram":
             self._open()
         elif what == "cursor":
@@ -260,20 +268,22 @@ class SlicesPanel:
         axes = view.axes
         if not hasattr(canvas, "renderer"):
             return  # nothing has been drawn yet: draw_event will come
+        cursor = self.session.cursor
         if view.pixels is None:
             axes.draw_artist(axes.patch)
             axes.draw_artist(view.image)
-            view.pixels = canvas.copy_from_bbox(axes.bbox)
-        else:
+            view.pixels, view.circled = canvas.copy_from_bbox(axes.bbox), None
+        if view.circled is None or view.at != cursor[view.along]:
             canvas.restore_region(view.pixels)
-        cursor = self.session.cursor
+            for circles in self._collections(view):
+                axes.draw_artist(circles)
+            view.circled, view.at = canvas.copy_from_bbox(axes.bbox), int(cursor[view.along])
+        else:
+            canvas.restore_region(view.circled)
         view.lines[0].set_xdata([cursor[view.across]] * 2)
         view.lines[1].set_ydata([cursor[view.up]] * 2)
         view.text.set_text(f"{view.name}  {'xyz'[view.along]} = {cursor[view.along]}{self._problem}")
-        artists = [*view.lines, *self._collections(view), view.text]
-        if view is self.views[0]:
-            artists += [self._scale_bar, self._scale_text]
-        for artist in artists:
+        for artist in (*view.lines, view.text, *view.furniture):
             axes.draw_artist(artist)
 
     def _collections(self, view: _View) -> List[EllipseCollection]:
