@@ -53,6 +53,22 @@ def test_the_projection_at_tilt_0_is_the_sum_over_z(shape: tuple[int, int, int])
     assert np.abs(outside).max() < 3e-3 * np.abs(expected).max()
 
 
+def test_slices_obey_the_fourier_slice_theorem() -> None:
+    """The projection's transform is the sample's on the line at the tilt, by the plain sum over all voxels."""
+    nz, ny, nx = 15, 12, 18
+    sample = smooth_noise((nz, ny, nx), seed=3)
+    tilts = (-50.0, 17.0, 60.0)
+    geometry = TiltGeometry(nz, nx, tilts)
+    slices = geometry.project(torch.from_numpy(sample)).numpy()
+    transform_y = np.fft.rfft(sample, axis=1)
+    z, x = np.arange(nz) - nz // 2, np.arange(nx) - nx // 2
+    for index, turn in enumerate(np.deg2rad(tilts)):
+        for column, frequency in enumerate(np.fft.fftfreq(geometry.width)):
+            wave = np.exp(-2j * np.pi * frequency * (np.cos(turn) * x[None] + np.sin(turn) * z[:, None]))
+            expected = np.einsum("zyx,zx->y", transform_y, wave)
+            np.testing.assert_allclose(slices[index, column], expected, atol=2e-3 * np.abs(slices).max())
+
+
 @pytest.mark.parametrize("tilt_deg", [-60.0, -25.0, 10.0, 45.0, 80.0])
 def test_a_point_is_imaged_where_a_right_handed_turn_about_y_takes_it(tilt_deg: float) -> None:
     shape, at = (40, 20, 48), (28.0, 7.0, 16.0)
@@ -159,6 +175,29 @@ def test_noise_falls_with_the_square_root_of_the_dose() -> None:
         series = take_tilt_series(empty, 10.0, acquisition, torch.Generator().manual_seed(2))
         deviations.append(float(reconstruct(series, acquisition).std()))
     assert deviations[0] / deviations[1] == pytest.approx(2.0, rel=0.05)
+
+
+@pytest.mark.parametrize("dose", [30.0, 120.0, 480.0])
+def test_signal_and_noise_of_a_tilt_follow_its_dose(dose: float) -> None:
+    """Relative noise variance 1 / electrons; signal as much as damage leaves of it, whatever the dose."""
+    tilts, voxel_A, k_per_A = 5, 10.0, 1 / 40
+    acquisition = replace(
+        QUIET, tilt_min_deg=-0.2, tilt_max_deg=0.2, tilt_step_deg=0.1, dose_e_per_A2=dose, detector="ideal",
+        scheme="continuous",
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(9)
+    flat = take_tilt_series(torch.zeros(10, 128, 128), voxel_A, acquisition, generator).images
+    electrons = dose / tilts * voxel_A**2 * acquisition.dqe * np.exp(-10.0 / acquisition.inelastic_mfp_nm)
+    np.testing.assert_allclose(flat.var((1, 2)).numpy() * electrons, 1.0, rtol=0.05)
+    sample = torch.zeros(10, 128, 128)
+    sample[5] = 4e3 * torch.cos(2 * np.pi * k_per_A * voxel_A * torch.arange(128))[:, None]
+    seen = take_tilt_series(sample, voxel_A, acquisition, generator).stack(128, 128)
+    wave = np.abs(np.fft.rfft(seen, axis=1)[:, 32].mean(1))
+    critical = 0.245 * k_per_A**-1.665 + 2.81
+    expected = np.exp(-dose / tilts * (np.arange(tilts) + 0.5) / (2 * critical))
+    fresh = take_tilt_series(sample, voxel_A, replace(acquisition, dose_e_per_A2=1.0), generator, noise=False)
+    undamaged = np.abs(np.fft.rfft(fresh.stack(128, 128), axis=1)[:, 32].mean(1))
+    np.testing.assert_allclose(wave / undamaged, expected, atol=0.05)
 
 
 def test_electrons_get_lost_as_the_path_through_the_ice_grows() -> None:

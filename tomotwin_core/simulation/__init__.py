@@ -1,10 +1,13 @@
 """Simulated tomograms: sample, microscope, tilt series, reconstruction, data sets.
 
-acquisition.py   how a tilt series is taken, every quantity with its unit; random draws of it
-sample.py        molecules, vesicles and gold in a slab of ice
-gridding.py      projection along tilts and back-projection (non-uniform FFT)
-microscope.py    sample -> tilt series -> tomogram
-experiment.py    one tomogram with its truth; data sets on disk
+acquisition.py     how a tilt series is taken, every quantity with its unit; random draws of it
+building.py        a whole sample from its settings; sample.py, ice.py, molecules.py, membranes.py, furniture.py its parts
+gridding.py        projection along tilts and back-projection (non-uniform FFT)
+optics.py          CTF, radiation damage, loss in the ice
+detector.py        MTF, DQE and noise
+microscope.py      sample -> tilt series
+reconstruction.py  tilt series -> tomogram
+experiment.py      one tomogram with its truth; data sets on disk
 """
 
 from tomotwin_core.simulation.acquisition import Acquisition, random_acquisition

@@ -163,23 +163,21 @@ class Acquisition:
 def random_acquisition(rng: np.random.Generator) -> Acquisition:
     """Draw an acquisition as users have them; what training and references see.
 
-    ==================  ===============================================================================================
-    tilts               half range U(48, 66), in 15 % U(40, 70) degrees, about a centre of N(0, 4), within +-70;
-                        steps of 1 (5 %), 2 (40 %), 3 (45 %), 4 (5 %), 5 (5 %)
-    scheme              dose-symmetric (70 %), bidirectional (20 %), continuous (10 %); start N(0, 4)
-    missing tilts       in 30 % each tilt with a probability of U(0.02, 0.12)
-    dose                log-uniform over 70 to 180 e/A^2
-    defocus             U(1.8, 6.0), in 15 % U(1.5, 8.0) um; with a phase plate U(0.4, 2.5)
-    astigmatism         |N(0, 0.08)| um in any direction
-    phase plate         in 4 %, N(90, 20) degrees within 40 to 140
-    microscope          300 kV (2 of 3) or 200 kV; Cs 2.7 (85 %), 2.0 (10 %) or 0.01 mm (5 %); amplitude contrast
-                        U(0.06, 0.12)
-    detector            any with the same chance; DQE(0) U(0.6, 0.9); pixel log-uniform over 1.3 to 5.0 A
-    ice                 mean free path U(250, 400) nm, at 200 kV 0.75 of that; ice_noise U(0.2, 1.0)
-    alignment errors    shift U(0, 8) A, tilt U(0, 0.5), rotation U(0, 0.3), tilt axis U(0, 1.0) degrees
-    corrections         CTF corrected (40 %), dose weighted (40 %)
-    filter              ramp (40 %), gaussian (30 %), one of the others (30 %); SIRT-like in 25 %, 3 to 30 iterations
-    ==================  ===============================================================================================
+    | quantity | drawn from |
+    |---|---|
+    | tilts | half range U(48, 66), in 15 % U(40, 70) degrees, about a centre of N(0, 4), within 70; steps of 1 (5 %), 2 (40 %), 3 (45 %), 4 (5 %), 5 (5 %) |
+    | scheme | dose-symmetric (70 %), bidirectional (20 %), continuous (10 %); start N(0, 4) |
+    | missing tilts | in 30 % each tilt with a probability of U(0.02, 0.12) |
+    | dose | log-uniform over 70 to 180 e/A^2 |
+    | defocus | U(1.8, 6.0), in 15 % U(1.5, 8.0) um; with a phase plate U(0.4, 2.5) |
+    | astigmatism | the size of N(0, 0.08) um in any direction |
+    | phase plate | in 4 %, N(90, 20) degrees within 40 to 140 |
+    | microscope | 300 kV (2 of 3) or 200 kV; Cs 2.7 (85 %), 2.0 (10 %) or 0.01 mm (5 %); amplitude contrast U(0.06, 0.12) |
+    | detector | any with the same chance; DQE at low frequency U(0.6, 0.9); pixel log-uniform over 1.3 to 5.0 A |
+    | ice | mean free path U(250, 400) nm, at 200 kV 0.75 of that; ice_noise U(0.2, 1.0) |
+    | alignment errors | shift U(0, 8) A, tilt U(0, 0.5), rotation U(0, 0.3), tilt axis U(0, 1.0) degrees |
+    | corrections | CTF corrected (40 %), dose weighted (40 %) |
+    | filter | ramp (40 %), gaussian (30 %), one of the others (30 %); SIRT-like in 25 %, 3 to 30 iterations |
     """
 
     def chance(probability: float) -> bool:

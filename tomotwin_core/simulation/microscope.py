@@ -150,13 +150,15 @@ def _alignment_errors(
     acquisition: Acquisition, voxel_size_A: float, generator: torch.Generator | None
 ) -> AlignmentErrors:
     """A draw of all errors; without a generator there are none."""
-    n = len(acquisition.tilts_deg)
+    nominal_deg = acquisition.tilts_deg
+    n = len(nominal_deg)
     if generator is None:
         return AlignmentErrors(np.zeros(n), np.zeros(n), np.zeros((n, 2)))
     drawn = torch.randn(4 * n + 1, generator=generator, device=generator.device).cpu().double().numpy()
     axis, tilt, rotation, shift = drawn[0], drawn[1 : n + 1], drawn[n + 1 : 2 * n + 1], drawn[2 * n + 1 :]
     return AlignmentErrors(
-        acquisition.tilt_error_deg * tilt,
+        # No error makes the beam run along the slab.
+        np.clip(nominal_deg + acquisition.tilt_error_deg * tilt, -89.0, 89.0) - nominal_deg,
         acquisition.rotation_error_deg * rotation + acquisition.tilt_axis_error_deg * axis,
         acquisition.shift_error_A / voxel_size_A * shift.reshape(n, 2),
     )

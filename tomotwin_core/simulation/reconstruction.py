@@ -72,8 +72,8 @@ def sirt_weight(iterations: int, cell: torch.Tensor) -> torch.Tensor:
     """What multiplies the ramp so that the tomogram looks like one of SIRT, at frequencies in cells of the Fourier transform.
 
     Back-projection without weights has a transfer of 1 / |f|. One iteration of SIRT adds the back-projected residual times a
-    step; with the largest step that converges, taken as 0.99 at the first cell, n of them leave 1 - (1 - 0.99 / |f|)^n of
-    each frequency. That is the weight of IMOD's FakeSIRTiterations (Mastronarde and Held 2017, after Wolf, Lubk and Lichte
-    2014): cells up to about the number of iterations get the ramp, higher ones the flat weight of back-projection.
+    step; with a step of 0.99 of what the first cell lets converge, n iterations leave 1 - (1 - 0.99 / |f|)^n of each
+    frequency (Landweber's iteration as a filter: Zeng 2012, Med. Phys. 39, 603). IMOD's FakeSIRTiterations is of this kind:
+    cells up to about the number of iterations get the ramp, higher ones the flat weight of back-projection.
     """
     return 1 - (1 - 0.99 / cell.clamp_min(1)) ** iterations
