@@ -2,7 +2,8 @@
 
 `build` reads every .cif, .pdb and .mrc (gzipped or not) of a folder and of its sub-folder maps, finds families of
 look-alikes by correlation at 20 A, and holds some families out of training. A manifest.csv in the folder (id, name,
-mw_kda, source, licence) is taken over.
+mw_kda, source, licence) is taken over. The bilayer about membrane proteins is found from their atoms, and the subunits
+of F-actin and microtubules are added where their structures (2zwh_filament13, 1ffx) are there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from tomotwin_core.errors import UserError
     from tomotwin_core.structures.build import assign_families, build_library
+    from tomotwin_core.structures.subunits import add_subunits
 
     if not 2 <= options.voxel_size <= 10:
         raise UserError(f"--voxel-size {options.voxel_size:g}: give 2 to 10 A")
@@ -54,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
     seed = use_seed(options)
     library = build_library(options.folder, options.voxel_size)
     assign_families(library, options.held_out, seed, [group.split(",") for group in options.together])
+    add_subunits(library, options.folder, options.voxel_size)
     library.save(options.out)
     print(
         f"{options.out}: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"

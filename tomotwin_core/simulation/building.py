@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.simulation.filaments import add_actin, add_microtubule
 from tomotwin_core.simulation.furniture import add_carbon_edge, add_gold
 from tomotwin_core.simulation.ice import Ice
 from tomotwin_core.simulation.membranes import Membrane, add_sheet, add_vesicle, seat
@@ -110,6 +111,10 @@ def build_sample(
     membranes = [m for m in drawn if m is not None and len(m.middle)]
     in_membrane = _seated_names(settings, molecules, membranes)
     _seat_all(sample, membranes, molecules, {n: copies.pop(n) for n in in_membrane if n in copies}, settings, rng)
+    for _ in range(settings.microtubules):
+        add_microtubule(sample, rng)
+    for _ in range(settings.actin):
+        add_actin(sample, rng)
     for _ in range(settings.gold):
         add_gold(sample, rng, rng.uniform(*settings.gold_diameter_A) / 2)
     fill(sample, molecules, copies, rng, settings.occupied, dense=True)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from tomotwin_core.structures.density import Density, low_passed
 
 # A body is what lies above this share of the maximum; below the other is the empty margin of a box.
-_BODY = 0.2
+BODY = 0.2
 _CONTENT = 0.004
 
 
@@ -80,7 +80,7 @@ class Molecules:
             ndimage.map_coordinates(smooth, reference, order=1, mode="constant").reshape(z.shape).astype(np.float32)
         )
         values *= density.mass_kDa * 1000.0 / max(float(values.sum()), 1e-6)
-        return _trimmed(RotatedCopy(values, values > _BODY * values.max(), rotation, offset_vox))
+        return _trimmed(RotatedCopy(values, values > BODY * values.max(), rotation, offset_vox))
 
 
 def _turn_by_cube(copy: RotatedCopy, rng: np.random.Generator) -> RotatedCopy:

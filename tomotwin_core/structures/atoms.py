@@ -32,8 +32,23 @@ class AtomicPoints:
     mass_Da: np.ndarray
 
     @property
+    def centre_A(self) -> np.ndarray:
+        """Centre of mass (3,) x, y, z."""
+        return np.asarray((self.xyz_A * self.mass_Da[:, None]).sum(0) / self.mass_Da.sum())
+
+    @property
     def total_kDa(self) -> float:
         return float(self.mass_Da.sum()) / 1000.0
+
+
+@dataclass(frozen=True)
+class AlphaCarbons:
+    """One protein chain: `xyz_A` (n, 3) x, y, z of its alpha carbons, residue names (three letters) and numbers."""
+
+    chain: str
+    xyz_A: np.ndarray
+    residues: tuple[str, ...]
+    numbers: np.ndarray
 
 
 def is_structure_file(path: Path) -> bool:
@@ -42,19 +57,47 @@ def is_structure_file(path: Path) -> bool:
     return name.endswith(STRUCTURE_SUFFIXES)
 
 
-def read_atoms(path: Path | str, assembly: bool = True) -> AtomicPoints:
+def read_atoms(path: Path | str, assembly: bool = True, chain: str | None = None) -> AtomicPoints:
     """Read an atomic model as point masses.
 
     Parameters
     ----------
     path : mmCIF or PDB file, gzipped or not.
     assembly : build the first biological assembly if the file names one (REMARK 350, _pdbx_struct_assembly).
+    chain : read this one alone.
 
     Raises
     ------
     UserError : the file is missing, cannot be parsed, or has no atoms.
     """
-    path = Path(path)
+    model = _read_model(Path(path), assembly)
+    xyz: list[tuple[float, float, float]] = []
+    mass: list[float] = []
+    for one in model:
+        for residue in one if chain in (None, one.name) else ():
+            for position, weight in _residue_points(residue):
+                xyz.append(position)
+                mass.append(weight)
+    if not xyz:
+        raise UserError(f"{path}: holds no atoms besides water; give a structure with coordinates")
+    return AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
+
+
+def read_alpha_carbons(path: Path | str, assembly: bool = True) -> list[AlphaCarbons]:
+    """The alpha carbons of every protein chain, from full models and traces alike; UserError as `read_atoms`."""
+    chains = []
+    for chain in _read_model(Path(path), assembly):
+        found = [(r, r.find_atom("CA", "*")) for r in chain if gemmi.find_tabulated_residue(r.name).is_amino_acid()]
+        kept = [(r, ca) for r, ca in found if ca is not None]
+        if kept:
+            xyz = np.array([ca.pos.tolist() for _, ca in kept])
+            chains.append(
+                AlphaCarbons(chain.name, xyz, tuple(r.name for r, _ in kept), np.array([r.seqid.num for r, _ in kept]))
+            )
+    return chains
+
+
+def _read_model(path: Path, assembly: bool) -> gemmi.Model:
     if not path.is_file():
         raise UserError(f"{path}: no such structure file; give an existing .cif or .pdb file")
     try:
@@ -69,16 +112,7 @@ def read_atoms(path: Path | str, assembly: bool = True) -> AtomicPoints:
     model = structure[0]
     if assembly and len(structure.assemblies) > 0:
         model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.AddNumber)
-    xyz: list[tuple[float, float, float]] = []
-    mass: list[float] = []
-    for chain in model:
-        for residue in chain:
-            for position, weight in _residue_points(residue):
-                xyz.append(position)
-                mass.append(weight)
-    if not xyz:
-        raise UserError(f"{path}: holds no atoms besides water; give a structure with coordinates")
-    return AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
+    return model
 
 
 def _residue_points(residue: gemmi.Residue) -> list[tuple[tuple[float, float, float], float]]:

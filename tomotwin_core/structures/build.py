@@ -21,15 +21,18 @@ from scipy.spatial.transform import Rotation
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.progress import progress
-from tomotwin_core.structures.atoms import is_structure_file, read_atoms
-from tomotwin_core.structures.density import Density, at_voxel_size, density_from_points, read_density_map
+from tomotwin_core.structures.atoms import is_structure_file
+from tomotwin_core.structures.density import Density, at_voxel_size, read_density_map
 from tomotwin_core.structures.library import DensityLibrary
+from tomotwin_core.structures.sources import density_from_structure
 
 LIBRARY_VOXEL_SIZE_A = 5.0
 # A molecule must fit the 370 A window to be a target.
 LARGEST_TARGET_A = 340.0
 FAMILY_CORRELATION = 0.96
 LOOKALIKE_CORRELATION = 0.98
+# What a manifest notes of a map whose bilayer lies across z through the middle of its box.
+_ALIGNED = "membrane-aligned"
 
 
 def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A) -> DensityLibrary:
@@ -37,7 +40,8 @@ def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A
 
     Structures (.cif, .pdb, gzipped or not) lie in the folder, maps (.mrc, .mrc.gz) in it or in its sub-folder `maps`.
     Where a `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source and licence are taken
-    over.
+    over. The bilayer about membrane proteins is found from their atoms; for a map it lies
+    across z through the middle of the box where the manifest's column note says "membrane-aligned".
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -84,11 +88,15 @@ def _manifest(path: Path) -> dict[tuple[bool, str], dict[str, str]]:
 
 def _density(path: Path, row: dict[str, str], voxel_size_A: float) -> Density:
     if is_structure_file(path):
-        points = read_atoms(path)
-        return density_from_points(points.xyz_A, points.mass_Da, voxel_size_A)
+        return density_from_structure(path, voxel_size_A)
     mass = row.get("mw_kda_est") or row.get("mw_kda")
     voxel = row.get("voxel_A")
-    return read_density_map(path, float(voxel) if voxel else None, float(mass) if mass else None)
+    return read_density_map(
+        path,
+        float(voxel) if voxel else None,
+        float(mass) if mass else None,
+        bilayer_in_middle=row.get("note") == _ALIGNED,
+    )
 
 
 def similarity_of_shapes(

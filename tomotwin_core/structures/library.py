@@ -13,12 +13,14 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
 from tomotwin_core.structures.density import Density
+from tomotwin_core.structures.membrane_frame import MembraneFrame
 
 RELEASED_LIBRARY = Path(__file__).parent / "data" / "library.npz"
 
@@ -27,9 +29,10 @@ RELEASED_LIBRARY = Path(__file__).parent / "data" / "library.npz"
 class LibraryEntry:
     """What the manifest says of one molecule.
 
-    `split` is train, heldout or crowder (too large for the window, or in a membrane: not a target). `lookalikes` are
-    ids that cannot be told apart at 10 A, `nearest_train` how alike the nearest molecule outside its family's split
-    is (correlation at 20 A).
+    `split` is train, heldout, crowder (too large for the window, or in a membrane: not a target) or filament (a subunit
+    that filaments are built of, no molecule by itself). `lookalikes` are ids that cannot be told apart at 10 A,
+    `nearest_train` how alike the nearest molecule outside its family's split is (correlation at 20 A). The fields
+    membrane_* are those of `MembraneFrame`, for molecules that sit in a membrane.
     """
 
     id: str
@@ -46,6 +49,22 @@ class LibraryEntry:
     split: str = "train"
     lookalikes: tuple[str, ...] = ()
     nearest_train: float = 0.0
+    membrane_normal: tuple[float, float, float] | None = None
+    membrane_centre_A: tuple[float, float, float] | None = None
+    membrane_confidence: float | None = None
+    membrane_energy_kcal_per_mol: float | None = None
+
+    @property
+    def membrane(self) -> MembraneFrame | None:
+        """Where the bilayer lies about the molecule; None for one that is in no membrane."""
+        if self.membrane_normal is None or self.membrane_centre_A is None:
+            return None
+        return MembraneFrame(
+            self.membrane_normal,
+            self.membrane_centre_A,
+            self.membrane_confidence or 0.0,
+            self.membrane_energy_kcal_per_mol or 0.0,
+        )
 
 
 @dataclass
@@ -62,7 +81,8 @@ class DensityLibrary:
                 f"library:{id}: no such molecule; `tomotwin library list` shows the {len(self.entries)} there are"
             )
         entry = self.entries[id]
-        return Density(self.arrays[id].astype(np.float32) * entry.da_per_grey, entry.voxel_size_A, entry.sigma_A)
+        values = self.arrays[id].astype(np.float32) * entry.da_per_grey
+        return Density(values, entry.voxel_size_A, entry.sigma_A, entry.membrane)
 
     def ids(self, split: str | None = None) -> list[str]:
         return sorted(i for i, e in self.entries.items() if split is None or e.split == split)
@@ -74,6 +94,8 @@ class DensityLibrary:
         # The quantised sum is brought back to the true mass by the scale itself.
         scale *= density.mass_kDa * 1000.0 / (float(grey.sum(dtype=np.float64)) * scale)
         self.arrays[entry_id] = grey
+        if density.membrane is not None:
+            described = {**described, **{f"membrane_{key}": value for key, value in asdict(density.membrane).items()}}
         self.entries[entry_id] = LibraryEntry(
             id=entry_id,
             mass_kDa=round(density.mass_kDa, 1),
@@ -90,7 +112,9 @@ class DensityLibrary:
         manifest = {
             "format": "tomotwin density library 1",
             "unit": "Da per voxel",
-            "entries": [asdict(self.entries[i]) for i in self.ids()],
+            "entries": [
+                {key: value for key, value in asdict(self.entries[i]).items() if value is not None} for i in self.ids()
+            ],
         }
         with atomic_path(path) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, **{i: self.arrays[i] for i in self.ids()})
@@ -111,12 +135,13 @@ def _load(path: Path) -> DensityLibrary:
             f"{path}: no density library there (NAME.npz and NAME.json); make one with `tomotwin library build`"
         )
     try:
-        entries = {
-            e["id"]: LibraryEntry(**{**e, "lookalikes": tuple(e.get("lookalikes", ()))})
-            for e in json.loads(manifest_path.read_text())["entries"]
-        }
+        entries = {e["id"]: LibraryEntry(**_fields(e)) for e in json.loads(manifest_path.read_text())["entries"]}
         with np.load(path, allow_pickle=False) as archive:
             arrays = {i: archive[i] for i in entries}
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a density library ({error}); make one with `tomotwin library build`") from error
     return DensityLibrary(entries, arrays)
+
+
+def _fields(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 from tomotwin_core.errors import UserError
-from tomotwin_core.structures.atoms import is_structure_file, read_atoms
+from tomotwin_core.structures.atoms import is_structure_file, read_alpha_carbons, read_atoms
 from tomotwin_core.structures.density import Density, density_from_points, read_density_map
 from tomotwin_core.structures.library import load_library
+from tomotwin_core.structures.membrane_frame import find_membrane
 
 RCSB_URL = "https://files.rcsb.org/download/{id}.cif.gz"
 # Fine enough for any tomogram that the model takes, small enough to keep.
@@ -32,13 +34,15 @@ def load_density(
     if not path.exists():
         raise UserError(f"{source}: no such file; give a structure, a density map, library:ID or pdb:ID")
     if is_structure_file(path):
-        return _from_structure(path)
+        return density_from_structure(path, STRUCTURE_VOXEL_SIZE_A)
     return read_density_map(path, voxel_size_A, mass_kDa, dark_map)
 
 
-def _from_structure(path: Path) -> Density:
+def density_from_structure(path: Path, voxel_size_A: float) -> Density:
+    """The density of an atomic model; with the bilayer about it if it is that of a membrane protein."""
     points = read_atoms(path)
-    return density_from_points(points.xyz_A, points.mass_Da, STRUCTURE_VOXEL_SIZE_A)
+    density = density_from_points(points.xyz_A, points.mass_Da, voxel_size_A)
+    return replace(density, membrane=find_membrane(read_alpha_carbons(path), points.centre_A))
 
 
 def _from_rcsb(pdb_id: str) -> Density:
@@ -54,4 +58,4 @@ def _from_rcsb(pdb_id: str) -> Density:
             raise UserError(
                 f"pdb:{pdb_id}: {url} could not be fetched ({error}); give the structure as a file instead"
             ) from error
-        return _from_structure(target)
+        return density_from_structure(target, STRUCTURE_VOXEL_SIZE_A)
