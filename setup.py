@@ -29,7 +29,7 @@ ENGINE = [
     "matplotlib>=3.7",
     "tifffile>=2023.7",
     "tensorboardX>=2.6",
-    "optuna>=4.0",
+    "optuna>=4.9",
     "scikit-image>=0.22",
 ]
 

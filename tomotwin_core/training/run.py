@@ -24,19 +24,23 @@ def prepare(
     start: str | None = None,
     device: str = "cpu",
     world: World | None = None,
+    shared: Path | None = None,
 ) -> Trainer:
-    """A trainer ready to run. The process that writes makes what all need (validation tomograms, normalised tomograms)
-    while the others wait. A start brings its own network's shape."""
-    world = world or World()
+    """A trainer ready to run.
+
+    Validation tomograms and normalised ones go to `shared`, by default the run's own folder. The process that writes
+    makes them while the others wait. A start brings its own network's shape.
+    """
+    world, shared = world or World(), shared or out
     model = load_model(start) if start else None
     if model:
         plan = replace(plan, network=model.network.settings)
     if not world.writes:
         world.wait()
     library = load_library(library_file)
-    source = make_source(plan, library, out / "cache")
+    source = make_source(plan, library, shared / "cache")
     trained = sorted({*source.species, *(model.card.get("training", {}).get("species_trained", []) if model else [])})
-    validator = _validator(out, plan, library, trained, device) if world.writes else None
+    validator = _validator(shared, plan, library, trained, device) if world.writes else None
     if world.writes:
         write_settings(out / "settings.toml", plan, "Settings of this run: `tomotwin train settings.toml --out DIR`.")
         world.wait()
