@@ -5,6 +5,8 @@ renaming within one folder is atomic, so a reader finds either the whole thing o
 """
 
 import errno
+import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -103,6 +105,16 @@ def provenance(**settings: Any) -> dict[str, Any]:
         "command": shlex.join(sys.argv),
         "settings": {name: _plain(value) for name, value in settings.items()},
     }
+
+
+def fingerprint(**made_of: Any) -> str:
+    """16 hexadecimal digits that stand for everything a result depends on: settings, and the bytes of files."""
+    digest = hashlib.sha256()
+    for name in sorted(made_of):
+        value = made_of[name]
+        digest.update(name.encode() + b"=")
+        digest.update(value if isinstance(value, bytes) else json.dumps(_plain(value), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def _version_of(library: str) -> str | None:

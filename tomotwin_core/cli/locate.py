@@ -1,18 +1,41 @@
 """Locate targets: all peaks of similarity with their scores, in DIR/TOMOGRAM_peaks.star (voxels of the original
-tomogram)."""
+tomogram).
+
+INPUT is an embedded tomogram (.zarr), or a tomogram, which is then embedded while it is searched and nothing of it is
+kept. Several are taken in the order of their names; each stands alone, one that fails does not stop the others, and what
+an earlier call has finished with the same references and settings is kept.
+
+The column tomotwinFDR is the share of false picks expected if all peaks of its target that score at least as much are
+kept; it is there for targets whose scores are calibrated (see `tomotwin reference`).
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tomotwin_core.cli.options import require_distinct
+from tomotwin_core.cli.options import (
+    add_contrast,
+    add_device,
+    add_region,
+    add_voxel_size,
+    region_of,
+    require_distinct,
+    use_device,
+)
+
+if TYPE_CHECKING:
+    from tomotwin_core.picking import LocationSettings
+    from tomotwin_core.picking.similarity import Field
+    from tomotwin_core.regions import Region, RegionSettings
 
 HELP = "find the peaks of similarity"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("embeddings", nargs="+", type=Path, metavar="ZARR", help="embedded tomograms")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="embedded tomograms, or tomograms")
     parser.add_argument("--references", type=Path, required=True, metavar="FILE", help="from `tomotwin reference`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_peaks.star")
     parser.add_argument(
@@ -28,26 +51,129 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-competition", action="store_true", help="let targets share a place instead of giving it to the best"
     )
+    parser.add_argument(
+        "--background", action="store_true", help="let what background looks like compete for places too"
+    )
+    add_region(parser)
+    group = parser.add_argument_group("tomograms that are not embedded yet")
+    group.add_argument("--model", default="released", metavar="FILE", help="model file, or released (default)")
+    add_voxel_size(parser, "the tomograms")
+    add_contrast(parser)
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    from tomotwin_core.coordinates import write_coordinates
-    from tomotwin_core.embedding import open_field
     from tomotwin_core.errors import UserError
-    from tomotwin_core.picking import LocationSettings, load_references, locate
+    from tomotwin_core.picking import LocationSettings
 
     if not -1 <= options.min_score <= 1:
         raise UserError(f"--min-score {options.min_score:g}: similarities lie within -1 to 1")
     if not 0 < options.separation <= 2:
         raise UserError(f"--separation {options.separation:g}: give a share of the diameter within 0 to 2")
-    references = load_references(options.references)
     settings = LocationSettings(
-        min_score=options.min_score, separation=options.separation, competition=not options.no_competition
+        min_score=options.min_score,
+        separation=options.separation,
+        competition=not options.no_competition,
+        background=options.background,
     )
-    fields = [open_field(p) for p in options.embeddings]
-    require_distinct([f.tomogram for f in fields], "embeddings")
-    for field in fields:
-        peaks = locate(field, references, settings)
-        path = options.out / f"{field.tomogram}_peaks.star"
-        write_coordinates(path, peaks, model_hash=field.model_hash, references=str(options.references))
-        print(f"{path}: {len(peaks)} peaks")
+    fields = _opened(options)
+    failed = []
+    for field in sorted(fields, key=lambda f: f.tomogram):
+        try:
+            _one(field, settings, options)
+        except UserError as error:
+            if len(fields) == 1:
+                raise
+            failed.append(field.tomogram)
+            print(f"tomotwin: {field.tomogram}: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(fields)} tomograms could not be searched ({', '.join(failed)}); see above"
+        )
+
+
+def _opened(options: argparse.Namespace) -> list[Field]:
+    from tomotwin_core.embedding import open_field
+    from tomotwin_core.embedding.live import LiveField
+    from tomotwin_core.model import load_model
+    from tomotwin_core.tomogram import open_tomogram
+
+    stored = [path for path in options.inputs if path.is_dir() or path.suffix == ".zarr"]
+    fields: list[Field] = [open_field(path) for path in stored]
+    raw = [path for path in options.inputs if path not in stored]
+    if raw:
+        model, device = load_model(options.model), use_device(options)
+        sources = [open_tomogram(path, options.voxel_size) for path in raw]
+        fields += [LiveField(source, model, options.contrast, device) for source in sources]
+    require_distinct([f.tomogram for f in fields], "inputs")
+    return fields
+
+
+def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from tomotwin_core.coordinates import write_coordinates
+    from tomotwin_core.files import fingerprint
+    from tomotwin_core.picking import load_references, locate
+
+    path, regions = options.out / f"{field.tomogram}_peaks.star", region_of(options)
+    made_of = fingerprint(
+        references=options.references.read_bytes() if options.references.is_file() else b"",
+        field={
+            "name": field.tomogram,
+            "shape": field.tomogram_shape,
+            "voxel_size_A": field.voxel_size_A,
+            **_origin(field),
+        },
+        location=asdict(settings),
+        region=regions.as_dict(),
+    )
+    if path.is_file() and made_of in path.read_text(errors="replace"):
+        print(f"{path}: located already with these settings")
+        return
+    region = _region(field, regions)
+    peaks = locate(field, load_references(options.references), settings, region)
+    write_coordinates(
+        path,
+        peaks,
+        model_hash=field.model_hash,
+        references=str(options.references),
+        region=regions.as_dict(),
+        made_of=made_of,
+    )
+    where = f" in {region.described()}" if region is not None else ""
+    print(f"{path}: {len(peaks)} peaks{where}")
+
+
+def _origin(field: Field) -> dict[str, object]:
+    """What tells one state of a tomogram from another of the same name."""
+    from tomotwin_core.embedding import EmbeddingField
+
+    if isinstance(field, EmbeddingField):
+        return {k: field.attributes.get(k) for k in ("source_modified", "model_hash", "contrast")}
+    return {
+        "source_modified": field.source.path.stat().st_mtime,
+        "model_hash": field.model_hash,
+        "contrast": field.contrast,
+    }
+
+
+def _region(field: Field, settings: RegionSettings) -> Region | None:
+    from tomotwin_core.embedding import EmbeddingField
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.regions import find_region, named_region
+    from tomotwin_core.tomogram import open_tomogram
+
+    if settings.is_everything:
+        return None
+    if not settings.finds_something:
+        return named_region(field.tomogram, field.tomogram_shape, field.voxel_size_A, settings)
+    if not isinstance(field, EmbeddingField):
+        return find_region(field.source, settings, field.contrast)
+    source = Path(field.attributes["source"])
+    if not source.is_file():
+        raise UserError(
+            f"{source}: the tomogram of {field.path} is not there, and --auto-slab, --exclude-gold and --exclude-carbon look "
+            "at it; put it back, or give a --mask"
+        )
+    return find_region(open_tomogram(source, field.voxel_size_A), settings, field.attributes["contrast"])

@@ -1,7 +1,9 @@
 """Pick: keep the peaks whose score is enough, in DIR/TOMOGRAM_picks.star (or another format).
 
-With --threshold auto each target has its own: the one its reference brings from simulation, else the median of the
-tomogram's peaks plus four robust deviations.
+With --threshold auto each target has its own in each tomogram: the score at which the expected F1 is highest, judged by the
+false-discovery rates that the peaks carry (tomotwinFDR); --fdr 0.1 takes the score at which a tenth of the picks is
+expected to be false instead. Where peaks carry no rate, it is the threshold that the reference brings from simulation,
+else the median of the tomogram's peaks plus four robust deviations.
 """
 
 from __future__ import annotations
@@ -17,32 +19,80 @@ HELP = "keep the peaks above the threshold"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peaks", nargs="+", type=Path, metavar="PEAKS.star", help="from `tomotwin locate`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_picks.star")
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--threshold", default="auto", metavar="T", help="a similarity within -1 to 1, or auto (default)"
     )
+    chosen.add_argument("--fdr", type=float, metavar="RATE", help="share of the picks that may be false, as 0.1")
     parser.add_argument(
         "--references", type=Path, metavar="FILE", help="references file, for the thresholds it proposes"
     )
     add_format(parser)
+    group = parser.add_argument_group("overview")
+    group.add_argument(
+        "--summary", type=Path, metavar="FILE.csv", help="picks, thresholds and expected rates as a table"
+    )
+    group.add_argument(
+        "--curves",
+        type=Path,
+        metavar="FILE.csv",
+        help="number, expected FDR and expected F1 of the picks at any threshold",
+    )
+    group.add_argument("--contact-sheet", type=Path, metavar="FILE.jpg", help="picks on a slice of every tomogram")
+    group.add_argument(
+        "--tomograms", type=Path, nargs="+", default=[], metavar="TOMOGRAM", help="those of the contact sheet"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.coordinates import read_coordinates, write_folder
     from tomotwin_core.picking import load_references, pick
+    from tomotwin_core.picking.overview import summarised, write_curves, write_summary
 
     threshold = None if options.threshold == "auto" else _number(options.threshold)
     calibrated = (
         {t.name: t.threshold for t in load_references(options.references).targets} if options.references else {}
     )
-    tables = [read_coordinates(path) for path in options.peaks]
+    tables = sorted((read_coordinates(path) for path in options.peaks), key=lambda t: t.tomogram)
     require_distinct([t.tomogram for t in tables], "peaks files")
+    sources = _sources(options, [t.tomogram for t in tables])
+    rows, kept = [], []
     for peaks in tables:
-        picks, used = pick(peaks, threshold, calibrated)
+        picks, used = pick(peaks, threshold, calibrated, options.fdr)
         written = write_folder(options.out, [picks], options.format, "_picks", thresholds=used)
         counts = ", ".join(
             f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items()
         )
         print(f"{', '.join(map(str, written))}: {len(picks)} picks ({counts or 'no peaks'})")
+        rows += summarised(peaks, picks, used)
+        kept.append(picks)
+    if options.summary:
+        write_summary(options.summary, rows)
+        print(options.summary)
+    if options.curves:
+        write_curves(options.curves, tables)
+        print(options.curves)
+    if options.contact_sheet:
+        from tomotwin_core.evaluation.contact_sheet import contact_sheet
+
+        contact_sheet([(sources[picks.tomogram], picks) for picks in kept], options.contact_sheet)
+        print(options.contact_sheet)
+
+
+def _sources(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:
+    """The tomogram of each table, for the contact sheet."""
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.tomogram import tomogram_name
+
+    if not options.contact_sheet:
+        return {}
+    if options.contact_sheet.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise UserError(f"--contact-sheet {options.contact_sheet}: give a name that ends in .jpg or .png")
+    found = {tomogram_name(path): path for path in options.tomograms}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(f"--contact-sheet: the tomogram {missing[0]} is not among --tomograms; give all of them")
+    return found
 
 
 def _number(text: str) -> float:

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.errors import UserError
     from tomotwin_core.picking.collect import collect_references
-    from tomotwin_core.picking.from_structures import ReferenceSettings
+    from tomotwin_core.picking import ReferenceSettings
 
     if options.diameter is not None and not 10 <= options.diameter <= 2000:
         raise UserError(f"--diameter {options.diameter:g}: give it in A, within 10 to 2000")

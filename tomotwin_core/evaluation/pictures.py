@@ -92,16 +92,21 @@ def picks_picture(
         axes.set_xticks([])
         axes.set_yticks([])
         _scale_bar(axes, width, voxel_size)
-    if colours:
-        handles = [
-            Line2D([], [], ls="", marker="o", mfc="none", mew=2, ms=9, color=colour, label=label or "unnamed")
-            for label, colour in colours.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, frameon=False, fontsize=9)
+    _legend(figure, colours, legend_columns)
     if title:
         figure.suptitle(title, fontsize=11)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
+
+
+def _legend(figure: Figure, colours: dict[str, str], columns: int) -> None:
+    if not colours:
+        return
+    handles = [
+        Line2D([], [], ls="", marker="o", mfc="none", mew=2, ms=9, color=colour, label=label or "unnamed")
+        for label, colour in colours.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def _colours(tables: Sequence[Coordinates]) -> dict[str, str]:

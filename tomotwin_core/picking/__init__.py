@@ -9,9 +9,10 @@ maps.py              similarity maps as MRC
 """
 
 from tomotwin_core.picking.from_positions import references_from_positions
-from tomotwin_core.picking.from_structures import ReferenceSettings, references_from_densities
+from tomotwin_core.picking.from_structures import references_from_densities
 from tomotwin_core.picking.location import LocationSettings, locate
 from tomotwin_core.picking.references import ReferenceSet, Target, load_references
+from tomotwin_core.picking.simulated import ReferenceSettings
 from tomotwin_core.picking.thresholds import pick
 
 __all__ = [

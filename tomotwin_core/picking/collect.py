@@ -11,8 +11,9 @@ from tomotwin_core.embedding import EmbeddingField, open_field
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
 from tomotwin_core.picking.from_positions import references_from_positions
-from tomotwin_core.picking.from_structures import ReferenceSettings, references_from_densities
+from tomotwin_core.picking.from_structures import references_from_densities
 from tomotwin_core.picking.references import ReferenceSet, require_same_model, unique_names
+from tomotwin_core.picking.simulated import ReferenceSettings
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.structures.atoms import is_structure_file

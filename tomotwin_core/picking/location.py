@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tomotwin_core.coordinates import Coordinates
+from tomotwin_core.picking.discovery import false_discovery_rates
 from tomotwin_core.picking.references import ReferenceSet, require_same_model
 from tomotwin_core.picking.similarity import Field, similarity_layers
 from tomotwin_core.regions import Region
@@ -28,12 +29,13 @@ _NEIGHBOURS = sorted((o for o in product((-1, 0, 1), repeat=3) if any(o)), key=l
 class LocationSettings:
     """min_score: peaks below are not listed. separation: least distance of two picks of one target, as a share of its
     diameter. competition: a peak counts only where its target is the best of all; across: the same share for picks
-    of different targets. slab: planes taken at a time from a stored embedding."""
+    of different targets. background: the background's prototypes compete too. slab: planes taken at a time from a stored embedding."""
 
     min_score: float = 0.2
     separation: float = 0.6
     competition: bool = True
     across: float = 0.2
+    background: bool = False
     slab: int | None = None
 
 
@@ -55,11 +57,29 @@ def locate(
     """All peaks of all targets in one tomogram, or in a region of it, in voxels of the original tomogram, best first."""
     settings = settings or LocationSettings()
     require_same_model(references, field.model_hash, field.tomogram)
-    peaks = peaks_in_layers(similarity_layers(field, references, settings.slab), settings)
+    layers = similarity_layers(field, references, settings.slab, settings.background and settings.competition)
+    peaks = peaks_in_layers(layers, settings)
+    peaks = peaks.select(peaks.target < len(references.targets))
     if region is not None:
         # Before suppression: what lies outside takes no one's place.
         peaks = peaks.select(region.contains(peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A))
-    return coordinates_of(suppressed(peaks, references, field.spacing_A, settings), references, field)
+    peaks = suppressed(peaks, references, field.spacing_A, settings)
+    return coordinates_of(peaks, references, field, false_discovery(peaks, references, settings.min_score))
+
+
+def false_discovery(peaks: Peaks, references: ReferenceSet, least: float) -> np.ndarray:
+    """The false-discovery rate expected at each peak's score, (n,) float32, target by target; NaN where a target's scores
+    are not calibrated.
+
+    peaks : all of one tomogram that score at least `least`.
+    """
+    rates = np.full(len(peaks.score), np.nan, np.float32)
+    for index, target in enumerate(references.targets):
+        own = peaks.target == index
+        if target.calibration is not None and own.any():
+            scores = peaks.score[own]
+            rates[own] = false_discovery_rates(scores, target.calibration.probabilities(scores, least))
+    return rates
 
 
 def peaks_of(similarity: np.ndarray, settings: LocationSettings) -> Peaks:
@@ -135,7 +155,7 @@ def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, setting
     return peaks.select(kept)
 
 
-def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field) -> Coordinates:
+def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field, fdr: np.ndarray | None = None) -> Coordinates:
     """Grid positions -> the original tomogram's voxels."""
     xyz = peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A
     inside = np.clip(xyz, 0, np.array(field.tomogram_shape[::-1]) - 1)
@@ -147,6 +167,7 @@ def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field) -> Coor
         label=[references.names[t] for t in peaks.target],
         score=peaks.score,
         diameter_A=[references.targets[t].diameter_A for t in peaks.target],
+        fdr=fdr,
     )
 
 

@@ -20,6 +20,8 @@ from sklearn.cluster import KMeans
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
 from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.model.network import EMBEDDING_SIZE
+from tomotwin_core.picking.discovery import Calibration
 
 _FORMAT = "tomotwin references 1"
 # Towards a round scatter, so that directions seen in few examples are not blown up.
@@ -65,37 +67,46 @@ class Space:
 @dataclass(frozen=True)
 class Target:
     """prototypes (k, 32) float32, unit vectors of the set's space; diameter_A; threshold: the proposed one, NaN where none could be
-    calibrated; origin: what it was made from."""
+    calibrated; origin: what it was made from; calibration: how scores of right and wrong peaks are spread, where known."""
 
     name: str
     prototypes: np.ndarray
     diameter_A: float
     threshold: float = float("nan")
     origin: str = ""
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Targets in competition, made with one model."""
+    """Targets in competition, made with one model.
+
+    background (k, 32) float32: unit vectors of the set's space, what places without a particle look like; may be empty.
+    """
 
     targets: tuple[Target, ...]
     model_hash: str
     made_by: dict[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=Space.plain)
+    background: np.ndarray = field(default_factory=lambda: np.empty((0, EMBEDDING_SIZE), np.float32))
 
     @property
     def names(self) -> list[str]:
         return [t.name for t in self.targets]
 
-    def similarity(self, embeddings: np.ndarray) -> np.ndarray:
-        """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32."""
+    def similarity(self, embeddings: np.ndarray, background: bool = False) -> np.ndarray:
+        """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32; with `background` one more, last, that
+        of the background."""
         flat = np.asarray(embeddings, np.float32).reshape(-1, embeddings.shape[-1])
         moved = flat @ self.space.matrix - self.space.centre @ self.space.matrix
         norm = np.sqrt(np.einsum("ij,ij->i", moved, moved))
         moved /= np.maximum(norm, 1e-9)[:, None]
-        cosines = moved @ np.concatenate([t.prototypes for t in self.targets]).astype(np.float32).T
-        starts = np.cumsum([0] + [len(t.prototypes) for t in self.targets[:-1]])
-        return np.maximum.reduceat(cosines, starts, axis=1).reshape(*embeddings.shape[:-1], len(self.targets))
+        groups = [t.prototypes for t in self.targets]
+        if background and len(self.background):
+            groups.append(self.background)
+        cosines = moved @ np.concatenate(groups).astype(np.float32).T
+        starts = np.cumsum([0] + [len(g) for g in groups[:-1]])
+        return np.maximum.reduceat(cosines, starts, axis=1).reshape(*embeddings.shape[:-1], len(groups))
 
     def save(self, path: Path | str) -> None:
         """One safetensors file: prototypes per target, the rest as JSON in its metadata."""
@@ -103,7 +114,13 @@ class ReferenceSet:
             "format": _FORMAT,
             "model_hash": self.model_hash,
             "targets": [
-                {"name": t.name, "diameter_A": t.diameter_A, "threshold": t.threshold, "origin": t.origin}
+                {
+                    "name": t.name,
+                    "diameter_A": t.diameter_A,
+                    "threshold": t.threshold,
+                    "origin": t.origin,
+                    "prevalence": t.calibration.prevalence if t.calibration else None,
+                }
                 for t in self.targets
             ],
             "made_by": {**provenance(), **self.made_by},
@@ -114,7 +131,12 @@ class ReferenceSet:
         tensors |= {
             "space.centre": torch.from_numpy(self.space.centre),
             "space.matrix": torch.from_numpy(self.space.matrix),
+            "background": torch.from_numpy(np.ascontiguousarray(self.background)),
         }
+        for i, target in enumerate(self.targets):
+            if target.calibration:
+                both = np.stack([target.calibration.right, target.calibration.wrong])
+                tensors[f"calibration.{i}"] = torch.from_numpy(both)
         write_safetensors(Path(path), tensors, {"references": json.dumps(header)})
 
 
@@ -126,12 +148,18 @@ def load_references(path: Path | str) -> ReferenceSet:
         header = json.loads(metadata["references"])
         if header["format"] != _FORMAT:
             raise KeyError("format")
-        targets = tuple(
-            Target(t["name"], tensors[f"prototypes.{i}"].numpy(), t["diameter_A"], t["threshold"], t["origin"])
-            for i, t in enumerate(header["targets"])
-        )
+        targets = []
+        for i, t in enumerate(header["targets"]):
+            calibration = None
+            if f"calibration.{i}" in tensors:
+                right, wrong = tensors[f"calibration.{i}"].numpy()
+                calibration = Calibration(right, wrong, float(t["prevalence"]))
+            prototypes = tensors[f"prototypes.{i}"].numpy()
+            targets.append(Target(t["name"], prototypes, t["diameter_A"], t["threshold"], t["origin"], calibration))
         space = Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy())
-        return ReferenceSet(targets, header["model_hash"], header.get("made_by", {}), space)
+        # Files of the first release have no background.
+        background = tensors["background"].numpy() if "background" in tensors else space.matrix[:0]
+        return ReferenceSet(tuple(targets), header["model_hash"], header.get("made_by", {}), space, background)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a references file; make one with `tomotwin reference`") from error
 
@@ -145,6 +173,11 @@ def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarr
     else:
         centres = KMeans(count, n_init=4, random_state=seed).fit(embeddings).cluster_centers_
     return (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype(np.float32)
+
+
+def background_prototypes(embeddings: np.ndarray, seed: int = 0, count: int = 8) -> np.ndarray:
+    """What places without a particle look like: the same, of unit vectors (n, 32) at such places."""
+    return prototypes_of(embeddings, count, seed)
 
 
 def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> None:

@@ -21,32 +21,40 @@ _PLACES = 1 << 18
 
 
 def similarity_layers(
-    field: Field, references: ReferenceSet, planes: int | None = None
+    field: Field, references: ReferenceSet, planes: int | None = None, background: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (z0, similarity float32 [target, z, y, x]) for consecutive layers of planes of the embedding grid.
 
-    planes : of a layer; only a stored embedding can be cut as one likes.
+    planes : of a layer; only a stored embedding can be cut as one likes.  background : one more, last, for the background.
     """
     if isinstance(field, LiveField):
-        yield from _live_layers(field, references)
+        yield from _live_layers(field, references, background)
         return
     _, height, width = field.shape
+    count = _count(references, background)
     for z0, z1, _, _ in progress(list(field.slabs(planes)), desc=f"comparing {field.tomogram}", unit="slabs"):
-        layer = np.empty((len(references.targets), z1 - z0, height, width), np.float32)
+        layer = np.empty((count, z1 - z0, height, width), np.float32)
         embeddings = field.embeddings(z0, z1)
         rows = max(_PLACES // (width * (z1 - z0)), 1)
         for y in range(0, height, rows):
-            layer[:, :, y : y + rows] = np.moveaxis(references.similarity(embeddings[:, y : y + rows]), -1, 0)
+            layer[:, :, y : y + rows] = np.moveaxis(
+                references.similarity(embeddings[:, y : y + rows], background), -1, 0
+            )
         yield z0, layer
 
 
-def _live_layers(field: LiveField, references: ReferenceSet) -> Iterator[tuple[int, np.ndarray]]:
+def _live_layers(field: LiveField, references: ReferenceSet, background: bool) -> Iterator[tuple[int, np.ndarray]]:
+    count = _count(references, background)
     layer, z0 = np.empty(0, np.float32), -1
     tiles = progress(field.tiles(), total=field.n_tiles, desc=f"searching {field.tomogram}", unit="tiles")
     for (z, y, x), embeddings, _ in tiles:
         if z.start != z0:
             if z0 >= 0:
                 yield z0, layer
-            layer, z0 = np.empty((len(references.targets), z.stop - z.start, *field.shape[1:]), np.float32), z.start
-        layer[:, :, y, x] = np.moveaxis(references.similarity(embeddings), -1, 0)
+            layer, z0 = np.empty((count, z.stop - z.start, *field.shape[1:]), np.float32), z.start
+        layer[:, :, y, x] = np.moveaxis(references.similarity(embeddings, background), -1, 0)
     yield z0, layer
+
+
+def _count(references: ReferenceSet, background: bool) -> int:
+    return len(references.targets) + (background and len(references.background) > 0)

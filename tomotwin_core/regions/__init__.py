@@ -8,7 +8,7 @@ region = find_region(open_tomogram("TS_01.mrc"), RegionSettings(auto_slab=True, 
 inside = region.contains(picks.xyz)
 """
 
-from tomotwin_core.regions.region import Region, RegionSettings, find_region
+from tomotwin_core.regions.region import Region, RegionSettings, find_region, named_region
 from tomotwin_core.regions.slab import Slab, find_slab
 
-__all__ = ["Region", "RegionSettings", "Slab", "find_region", "find_slab"]
+__all__ = ["Region", "RegionSettings", "Slab", "find_region", "find_slab", "named_region"]

@@ -6,7 +6,7 @@ mask volume is written plane by plane, so that memory does not grow with the tom
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,17 +143,28 @@ class Region:
         return ", ".join(parts) or "everything"
 
 
-def find_region(
-    source: TomogramSource, settings: RegionSettings, contrast: Literal["dark", "bright"] = "dark"
-) -> Region:
-    """The region that the settings ask for in a tomogram.
+def named_region(name: str, shape: tuple[int, int, int], voxel_size_A: float, settings: RegionSettings) -> Region:
+    """What the user named of a tomogram of `shape` (z, y, x): mask and planes.
 
     Raises UserError where the mask has another shape than the tomogram, is empty, or the planes lie outside.
     """
-    mask = _opened_mask(settings.mask, source) if settings.mask else None
-    z_range = _checked_range(settings.z_range, source) if settings.z_range else None
+    mask = _opened_mask(settings.mask, name, shape, voxel_size_A) if settings.mask else None
+    if settings.z_range is not None:
+        first, last = settings.z_range
+        if not 0 <= first <= last < shape[0]:
+            raise UserError(
+                f"--z-range {first} {last}: {name} has planes 0 to {shape[0] - 1}; give the first and the last to be searched."
+            )
+    return Region(shape, voxel_size_A, mask, settings.z_range)
+
+
+def find_region(
+    source: TomogramSource, settings: RegionSettings, contrast: Literal["dark", "bright"] = "dark"
+) -> Region:
+    """The region that the settings ask for in a tomogram, with what has to be found in it; raises as `named_region`."""
+    region = named_region(source.name, source.shape, source.voxel_size_A, settings)
     if not settings.finds_something:
-        return Region(source.shape, source.voxel_size_A, mask, z_range)
+        return region
     coarse_A = max(_COARSE_VOXEL_A, source.voxel_size_A)
     coarse = Resampled(source, coarse_A)
     volume = coarse.slab(0, coarse.shape[0])
@@ -165,33 +176,19 @@ def find_region(
     if settings.exclude_carbon:
         excluded |= film
     slab = find_slab(volume, coarse_A, film) if settings.auto_slab else None
-    return Region(
-        source.shape, source.voxel_size_A, mask, z_range, slab, excluded if excluded.any() else None, coarse_A
-    )
+    return replace(region, slab=slab, excluded=excluded if excluded.any() else None, coarse_A=coarse_A)
 
 
-def _opened_mask(path: Path, source: TomogramSource) -> TomogramSource:
+def _opened_mask(path: Path, name: str, shape: tuple[int, int, int], voxel_size_A: float) -> TomogramSource:
     if path.is_dir():
-        found = [p for p in (path / f"{source.name}{end}" for end in ("_mask.mrc", ".mrc")) if p.is_file()]
+        found = [p for p in (path / f"{name}{end}" for end in ("_mask.mrc", ".mrc")) if p.is_file()]
         if not found:
-            raise UserError(f"{path} has no mask for {source.name}: call it {source.name}_mask.mrc.")
+            raise UserError(f"{path} has no mask for {name}: call it {name}_mask.mrc.")
         path = found[0]
-    mask = open_tomogram(path, source.voxel_size_A)
-    if mask.shape != source.shape:
-        have, want = (" x ".join(str(n) for n in shape[::-1]) for shape in (mask.shape, source.shape))
-        raise UserError(
-            f"{path} is {have} voxels and {source.path} is {want}: give a mask of the tomogram's own shape."
-        )
+    mask = open_tomogram(path, voxel_size_A)  # over what the header says, which software that edits masks gets wrong
+    if mask.shape != shape:
+        have, want = (" x ".join(str(n) for n in s[::-1]) for s in (mask.shape, shape))
+        raise UserError(f"{path} is {have} voxels and {name} is {want}: give a mask of the tomogram's own shape.")
     if not any(mask.slab(z, z + 1).any() for z in range(mask.shape[0])):
         raise UserError(f"{path} is 0 everywhere: voxels to be searched must not be 0.")
     return mask
-
-
-def _checked_range(z_range: tuple[int, int], source: TomogramSource) -> tuple[int, int]:
-    first, last = z_range
-    if not 0 <= first <= last < source.shape[0]:
-        raise UserError(
-            f"--z-range {first} {last}: {source.path} has planes 0 to {source.shape[0] - 1}; give the first and the last "
-            "to be searched."
-        )
-    return first, last

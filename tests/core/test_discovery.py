@@ -1,0 +1,156 @@
+"""Expected false-discovery rates are those of planted right and wrong peaks, in tomograms with many and with few of them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import FieldMaker
+from test_picking import embeddings_with, target, unit
+
+from tomotwin_core.cli.main import main
+from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coordinates
+from tomotwin_core.errors import UserError
+from tomotwin_core.picking import LocationSettings, ReferenceSet, Target, load_references, locate, pick
+from tomotwin_core.picking.discovery import (
+    Calibration,
+    expected_f1,
+    false_discovery_rates,
+    threshold_of_best_f1,
+    threshold_of_rate,
+)
+from tomotwin_core.tomogram import write_mrc
+
+
+def scores_of(n_right: int, n_wrong: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and which are right: two normal distributions of Fisher's z that overlap."""
+    rng = np.random.default_rng(seed)
+    z = np.concatenate([rng.normal(1.0, 0.25, n_right), rng.normal(0.3, 0.2, n_wrong)])
+    return np.tanh(z).astype(np.float32), np.arange(n_right + n_wrong) < n_right
+
+
+def calibration() -> Calibration:
+    made = Calibration.fitted(*scores_of(80, 2000, 0))
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("n_right", [400, 60, 15])
+@pytest.mark.parametrize("least", [-1.0, 0.2])
+def test_the_expected_rate_is_the_real_one_however_many_there_are(n_right: int, least: float) -> None:
+    """Simulated tomograms had 4 % right peaks; these have 17, 3 and under 1 %."""
+    expected, real, chosen, best = [], [], [], []
+    for seed in range(1, 9):
+        scores, right = scores_of(n_right, 2000, seed)
+        scores, right = scores[scores >= least], right[scores >= least]
+        rates = false_discovery_rates(scores, calibration().probabilities(scores, least))
+        for rate in (0.1, 0.3):
+            kept = scores >= threshold_of_rate(scores, rates, rate)
+            if kept.any():
+                expected.append(rate)
+                real.append((~right[kept]).mean())
+        thresholds, _ = expected_f1(scores, rates)
+        f1 = np.array([2 * right[scores >= t].sum() / ((scores >= t).sum() + n_right) for t in thresholds])
+        best.append(f1.max())
+        chosen.append(f1[np.flatnonzero(thresholds == threshold_of_best_f1(scores, rates))[0]])
+    assert abs(np.mean(real) - np.mean(expected)) < 0.08
+    assert np.mean(chosen) > np.mean(best) - 0.07
+
+
+def test_rates_never_rise_with_the_score_and_belong_to_their_peaks() -> None:
+    scores, _ = scores_of(50, 500, 3)
+    rates = false_discovery_rates(scores, calibration().probabilities(scores))
+    order = np.argsort(scores)
+    assert (np.diff(rates[order]) <= 1e-7).all()
+    assert rates[scores.argmax()] < 0.05 and rates[scores.argmin()] > 0.8
+
+
+def test_too_few_simulated_peaks_calibrate_nothing() -> None:
+    scores, right = scores_of(3, 100, 0)
+    assert Calibration.fitted(scores, right) is None
+    assert len(calibration().probabilities(np.empty(0))) == 0
+    assert threshold_of_best_f1(np.empty(0), np.empty(0)) == 1.0
+    same = Calibration.fitted(np.full(60, 0.5), np.arange(60) < 30)
+    assert same is not None and np.isfinite(same.probabilities(np.full(10, 0.5))).all()
+
+
+def test_a_reference_file_keeps_calibration_and_background(tmp_path: Path) -> None:
+    with_rates = Target("a", unit(1)[None], 100.0, 0.5, "map", calibration())
+    made = ReferenceSet((target("b", 2), with_rates), "hash", background=np.stack([unit(5), unit(6)]))
+    made.save(tmp_path / "refs.safetensors")
+    back = load_references(tmp_path / "refs.safetensors")
+    assert back.targets[0].calibration is None
+    kept = back.targets[1].calibration
+    assert kept is not None and kept.prevalence == pytest.approx(80 / 2080)
+    np.testing.assert_array_equal(kept.right, with_rates.calibration.right)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(back.background, made.background)
+
+
+def test_located_peaks_carry_the_rate_of_calibrated_targets_alone(make_field: FieldMaker) -> None:
+    field = make_field(embeddings_with((16, 16, 16), [((8, 8, 8), unit(1), 1.0)]))
+    both = ReferenceSet((Target("a", unit(1)[None], 60.0, calibration=calibration()), target("b", 2, 60.0)), "hash")
+    peaks = locate(field, both, LocationSettings(min_score=0.2))
+    assert peaks.fdr is not None
+    assert np.isfinite(peaks.fdr[peaks.label == "a"]).all() and np.isnan(peaks.fdr[peaks.label == "b"]).all()
+    assert peaks.label[0] == "a" and peaks.fdr[0] < 0.1
+
+
+def test_background_takes_the_places_that_it_matches_best(make_field: FieldMaker) -> None:
+    membrane = 0.8 * unit(1) + 0.6 * unit(9)
+    field = make_field(
+        embeddings_with(
+            (24, 16, 16), [((6, 8, 8), unit(1), 1.0), ((17, 8, 8), membrane / np.linalg.norm(membrane), 1.0)]
+        )
+    )
+    targets = ReferenceSet((target("a", 1),), "hash", background=(membrane / np.linalg.norm(membrane))[None])
+    assert len(locate(field, targets, LocationSettings(min_score=0.7))) == 2
+    with_background = locate(field, targets, LocationSettings(min_score=0.7, background=True))
+    assert len(with_background) == 1 and with_background.label[0] == "a" and with_background.xyz[0, 2] / 2 < 10
+
+
+def peaks_table(name: str, n_right: int, seed: int) -> Coordinates:
+    scores, _ = scores_of(n_right, 300, seed)
+    rates = false_discovery_rates(scores, calibration().probabilities(scores))
+    xyz = np.random.default_rng(seed).uniform(0, 39, (len(scores), 3))
+    return Coordinates.from_arrays(xyz, 10.0, name, (40, 40, 40), "ribosome", scores, 100.0, fdr=rates)
+
+
+def test_pick_takes_each_tomograms_own_threshold_or_a_chosen_rate() -> None:
+    many, few = peaks_table("a", 150, 1), peaks_table("b", 10, 2)
+    (_, of_many), (_, of_few) = pick(many), pick(few)
+    assert of_many["ribosome"] < of_few["ribosome"], "where the target is rarer, more is asked of a pick"
+    assert many.fdr is not None
+    strict, _ = pick(many, fdr=0.05)
+    assert strict.fdr is not None and strict.fdr.max() <= 0.05 and len(strict) == (many.fdr <= 0.05).sum()
+    without = Coordinates.from_arrays(many.xyz, 10.0, "a", None, "ribosome", many.score)
+    with pytest.raises(UserError, match="no false-discovery rate"):
+        pick(without, fdr=0.05)
+    with pytest.raises(UserError, match="--fdr 1.5"):
+        pick(many, fdr=1.5)
+    assert len(pick(many, fdr=1e-9)[0]) <= (many.fdr <= 1e-9).sum()
+
+
+def test_the_command_writes_summary_curves_and_contact_sheet(tmp_path: Path) -> None:
+    for index, name in enumerate(("tomo_b", "tomo_a")):
+        write_coordinates(tmp_path / f"{name}_peaks.star", peaks_table(name, 60, index))
+        write_mrc(
+            tmp_path / f"{name}.mrc", np.random.default_rng(index).normal(size=(40, 40, 40)).astype(np.float32), 10.0
+        )
+    peaks = [str(tmp_path / f"{n}_peaks.star") for n in ("tomo_b", "tomo_a")]
+    tomograms = [str(tmp_path / f"{n}.mrc") for n in ("tomo_a", "tomo_b")]
+    sheet = tmp_path / "sheet.jpg"
+    command = ["pick", *peaks, "--out", str(tmp_path), "--fdr", "0.1", "--summary", str(tmp_path / "s.csv")]
+    command += ["--curves", str(tmp_path / "c.csv"), "--contact-sheet", str(sheet), "--tomograms", *tomograms]
+    assert main(command) == 0
+    with open(tmp_path / "s.csv", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [r["tomogram"] for r in rows] == ["tomo_a", "tomo_b"]
+    picks = read_coordinates(tmp_path / "tomo_a_picks.star")
+    assert int(rows[0]["picks"]) == len(picks) and float(rows[0]["expected_fdr"]) <= 0.1
+    assert picks.score.min() >= float(rows[0]["threshold"]) - 1e-4
+    with open(tmp_path / "c.csv", newline="") as lines:
+        curve = [r for r in csv.DictReader(lines) if r["tomogram"] == "tomo_a"]
+    rates = np.array([float(r["expected_fdr"]) for r in curve])
+    assert (np.diff(rates) >= 0).all() and int(curve[-1]["picks"]) == 360
+    assert sheet.read_bytes()[:2] == b"\xff\xd8" and sheet.stat().st_size > 10_000
+    assert main([*command[:-1]]) == 2, "the tomogram of one is missing"
