@@ -317,6 +317,7 @@ class SlicesPanel:
                 edgecolors=colour,
                 linewidths=width,
                 linestyles=line,
+                path_effects=[withStroke(linewidth=width + 2, foreground="black")] if margin else None,
             )
             circles.axes = view.axes
             circles.set_figure(self.figure)
