@@ -3,12 +3,14 @@
     matching.py   which picks are right: one-to-one, as many as can be
     scores.py     `evaluate`: precision, recall and F1 per species, tables of them
     blobs.py      a difference-of-Gaussians blob finder, the baseline of the benchmarks
+    template_matching.py   locally normalised correlation with the exact structure, the baseline that knows its target
     pictures.py   picks on tomogram slices, beside the truth
 
     scores = evaluate(read_coordinates("TS_01_picks.star"), read_coordinates("TS_01_truth.star"))
     print(format_table(scores))
 
-`pictures` is imported by its own name, because matplotlib takes a second to load.
+`pictures` and `template_matching` are imported by their own names: matplotlib takes a second to load, and matching uses
+the rooms that use this one.
 """
 
 from tomotwin_core.evaluation.blobs import find_blobs
