@@ -105,7 +105,7 @@ def deconvolved(
     relative = np.linspace(0.0, 1.0, _CTF_SAMPLES)  # of the Nyquist frequency
     rise = 1.0 - np.cos(np.pi * np.minimum(1.0, relative / _HIGH_PASS_NYQUIST))
     snr = np.exp(-relative * falloff * 100.0 / voxel_size_A) * 10.0 ** (3.0 * strength) * rise
-    ctf = calculate_ctf_1d(
+    transfer = calculate_ctf_1d(
         defocus=acquisition.defocus_um,
         voltage=acquisition.voltage_kV,
         spherical_aberration=acquisition.cs_mm,
@@ -115,7 +115,7 @@ def deconvolved(
         n_samples=_CTF_SAMPLES,
         oversampling_factor=1,
     )
-    ctf = np.asarray(ctf, np.float64).ravel()
+    ctf = np.asarray(transfer, np.float64).ravel()
     ctf = np.abs(ctf) if acquisition.ctf_corrected else ctf * np.sign(ctf[1])
     wiener = ctf * snr / (ctf**2 * snr + 1.0)
     wiener[0] = wiener[1:8].max()  # the grey level is no signal, but neither is it to vanish

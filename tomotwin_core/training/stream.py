@@ -1,45 +1,52 @@
 """A stream of simulated mini-tomograms that are never the same twice.
 
-Each item is a pair of mini-tomograms with the same species, taken under two different random acquisitions: so a step
-sees every species in many orientations, neighbourhoods, defoci and doses, and learns that these do not matter. Half
-of a pair's species are drawn at random, the other half around one mass, so that every batch holds hard negatives.
+Each item is a pair of mini-tomograms with the same species, in two different random samples taken, reconstructed and
+delivered in two different random ways: so a step sees every species in many orientations, neighbourhoods, defoci and
+doses, and learns that these do not matter. Half of a pair's species are drawn at random, the other half around one
+mass, so that every batch holds hard negatives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy import ndimage
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch.utils.data import IterableDataset
 
-from tomotwin_core.simulation.acquisition import random_acquisition
-from tomotwin_core.simulation.furniture import add_gold
-from tomotwin_core.simulation.membranes import add_vesicle
-from tomotwin_core.simulation.microscope import reconstruct, take_tilt_series
+from tomotwin_core.simulation.building import SampleSettings, build_sample
+from tomotwin_core.simulation.delivery import deliver
+from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.molecules import Molecules
-from tomotwin_core.simulation.sample import Sample, even_copies, fill
+from tomotwin_core.simulation.randomise import random_experiment
+from tomotwin_core.simulation.reconstruction import reconstruct
+from tomotwin_core.simulation.sample import Sample, even_copies
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
+
+FURNITURE = -1
+# Places on membranes, filaments and carbon that a mini-tomogram lists, at most, and how far from particles' centres.
+_FURNITURE_PLACES, _APART_VOX = 40, 6.0
 
 
 @dataclass(frozen=True)
 class MiniTomogram:
-    """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, -1
-    for gold; diameter_A (n,)."""
+    """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, FURNITURE
+    for gold beads and for places on membranes, filaments and carbon; diameter_A (n,), 0 where there is none."""
 
-    volume: np.ndarray
-    xyz: np.ndarray
-    label: np.ndarray
-    diameter_A: np.ndarray
+    volume: NDArray[np.float32]
+    xyz: NDArray[np.float64]
+    label: NDArray[np.intp]
+    diameter_A: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class StreamSettings:
     """shape [z, y, x] in voxels of 10 A; species per pair; copies of one species in one mini-tomogram; share of the
-    slab that is occupied."""
+    ice that is occupied; turned copies of each molecule that are kept; seed."""
 
     shape: tuple[int, int, int] = (52, 136, 136)
     species: int = 28
@@ -52,10 +59,13 @@ class StreamSettings:
 class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
     """Endless pairs; workers and runs differ by seed, the same seed gives the same stream."""
 
-    def __init__(self, library: DensityLibrary, species: list[str], settings: StreamSettings) -> None:
-        self.library, self.species, self.settings = library, species, settings
+    def __init__(
+        self, library: DensityLibrary, species: list[str], settings: StreamSettings, device: str = "cpu"
+    ) -> None:
+        self.library, self.species, self.settings, self.device = library, species, settings, device
         self._mass = np.array([library.entries[i].mass_kDa for i in species])
         self._diameter = np.array([library.entries[i].diameter_A for i in species])
+        self._index = {name: i for i, name in enumerate(species)}
 
     def __iter__(self) -> Iterator[tuple[MiniTomogram, MiniTomogram]]:
         worker = torch.utils.data.get_worker_info()
@@ -84,24 +94,52 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
         return chosen
 
     def _mini(self, chosen: list[int], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
-        s = self.settings
-        thickness = int(rng.integers(int(0.7 * s.shape[0]), s.shape[0] + 1))
-        sample = Sample.empty(s.shape, MODEL_VOXEL_SIZE_A, thickness)
-        if rng.random() < 0.4:
-            add_vesicle(sample, rng)
-        for _ in range(int(rng.integers(0, 6)) if rng.random() < 0.5 else 0):
-            add_gold(sample, rng)
-        occupied = rng.uniform(*s.occupied)
+        shape = self.settings.shape
+        occupied = rng.uniform(*self.settings.occupied)
         masses = {self.species[i]: float(self._mass[i]) for i in chosen}
-        copies = even_copies(masses, occupied * thickness * s.shape[1] * s.shape[2], 2, s.max_copies)
-        fill(sample, molecules, copies, rng, occupied=1.5 * occupied)
-        acquisition = random_acquisition(rng)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        series = take_tilt_series(torch.from_numpy(sample.volume), MODEL_VOXEL_SIZE_A, acquisition, generator)
-        bright = -reconstruct(series, acquisition).numpy()
-        if rng.random() < 0.5:  # users filter and bin: half the tomograms lack their highest frequencies
-            bright = ndimage.gaussian_filter(bright, rng.uniform(0.3, 1.1))
-        index = {name: i for i, name in enumerate(self.species)}
-        label = np.array([index.get(n, -1) for n in sample.names], int)
+        copies = even_copies(masses, occupied * shape[0] * shape[1] * shape[2], 2, self.settings.max_copies)
+        asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A, copies)
+        drawn, acquisition, delivery = random_experiment(rng, asked)
+        # Copies decide how crowded it is, for all species alike: a limit would leave out the small ones.
+        sample = build_sample(replace(drawn, occupied=0.6), molecules, rng)
+        generator = torch.Generator(device=self.device).manual_seed(int(rng.integers(2**62)))
+        volume = torch.from_numpy(sample.volume).to(self.device)
+        series = take_tilt_series(volume, MODEL_VOXEL_SIZE_A, acquisition, generator, ice=sample.ice)
+        delivered, _ = deliver(
+            reconstruct(series, acquisition).cpu().numpy(), MODEL_VOXEL_SIZE_A, delivery, acquisition
+        )
+        xyz, label, diameter = self._truth(sample, rng)
+        return MiniTomogram(normalise_local(-_as_shape(delivered.astype(np.float32), shape)), xyz, label, diameter)
+
+    def _truth(
+        self, sample: Sample, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+        xyz = np.array(sample.positions, float).reshape(-1, 3)
+        label = np.array([self._index.get(n, FURNITURE) for n in sample.names], np.intp)
         diameter = np.where(label >= 0, self._diameter[label], 100.0)
-        return MiniTomogram(normalise_local(bright), np.array(sample.positions).reshape(-1, 3), label, diameter)
+        furniture = _furniture_places(sample, xyz, rng)
+        return (
+            np.concatenate([xyz, furniture]),
+            np.concatenate([label, np.full(len(furniture), FURNITURE, np.intp)]),
+            np.concatenate([diameter, np.zeros(len(furniture))]),
+        )
+
+
+def _furniture_places(sample: Sample, centres: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Voxels (n, 3) x, y, z in the bodies of what is no particle, away from the centres of particles."""
+    particles = np.zeros(len(sample.structures) + 1, bool)
+    particles[[0, *sample.particle_labels]] = True
+    flat = np.flatnonzero(~particles[sample.labels])
+    if not len(flat):
+        return np.zeros((0, 3))
+    z, y, x = np.unravel_index(rng.choice(flat, _FURNITURE_PLACES), sample.labels.shape)
+    places = np.stack([x, y, z], axis=1).astype(float)
+    if len(centres):
+        places = places[cKDTree(centres).query(places)[0] > _APART_VOX]
+    return places
+
+
+def _as_shape(volume: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """A volume that lost planes at its far faces on the way to coarser voxels and back, at its shape again."""
+    missing = [(0, n - m) for n, m in zip(shape, volume.shape, strict=True)]
+    return np.pad(volume, missing, mode="edge") if any(m for _, m in missing) else volume

@@ -1,0 +1,90 @@
+"""Domain randomisation, and the training stream that lives on it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation.randomise import random_experiment, random_sample
+from tomotwin_core.structures.density import Density
+from tomotwin_core.structures.library import DensityLibrary
+from tomotwin_core.training import stream as stream_module
+from tomotwin_core.training.stream import FURNITURE, MiniTomogramStream, StreamSettings
+
+FIELD = SampleSettings((52, 136, 136), 10.0, 520.0, copies=3)
+
+
+def test_everything_about_a_sample_is_drawn_and_the_field_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [random_sample(rng, FIELD) for _ in range(400)]
+    assert {(d.shape, d.voxel_size_A, d.copies) for d in drawn} == {(FIELD.shape, 10.0, 3)}
+    for kind, share in (("vesicles", 0.35), ("membranes", 0.2), ("gold", 0.4), ("actin", 0.2), ("microtubules", 0.12)):
+        assert np.mean([getattr(d, kind) > 0 for d in drawn]) == pytest.approx(share, abs=0.08), kind
+    assert 0.01 < np.mean([d.carbon_A > 0 for d in drawn]) < 0.12
+    thickness = [d.thickness_A for d in drawn]
+    assert min(thickness) < 400 and max(thickness) > 740
+    assert np.std([d.slab_tilt_deg for d in drawn]) == pytest.approx(4.0, rel=0.2)
+    assert max(d.ice_unevenness_A / d.thickness_A for d in drawn) > 0.06
+
+
+def test_a_larger_field_holds_more_of_what_is_counted_per_area() -> None:
+    rng = np.random.default_rng(1)
+    large = replace(FIELD, shape=(52, 544, 544))
+
+    def mean_gold(settings: SampleSettings) -> float:
+        return float(np.mean([d.gold for d in (random_sample(rng, settings) for _ in range(300)) if d.gold]))
+
+    assert mean_gold(large) == pytest.approx(1 + 90 * 0.544**2, rel=0.1)
+    assert mean_gold(FIELD) == pytest.approx(1 + 90 * 0.136**2, rel=0.2)
+
+
+def test_the_same_seed_draws_the_same_experiment() -> None:
+    first, same, other = (random_experiment(np.random.default_rng(seed), FIELD) for seed in (3, 3, 4))
+    assert first == same != other
+
+
+@pytest.fixture(scope="module")
+def library() -> DensityLibrary:
+    library = DensityLibrary({}, {})
+    z, y, x = np.ogrid[-6:7, -6:7, -6:7]
+    for name, (a, b, c) in {"ball": (3, 3, 3), "rod": (5, 2, 2), "disc": (2, 4, 4), "egg": (4, 3, 2)}.items():
+        body = ((z / a) ** 2 + (y / b) ** 2 + (x / c) ** 2 < 1).astype(np.float32)
+        library.add(name, Density(body * 600.0, 10.0, 5.0), name=name, source="made here", licence="none")
+    return library
+
+
+def test_places_on_membranes_are_listed_as_furniture_away_from_particles(
+    library: DensityLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_vesicle(rng: np.random.Generator, settings: SampleSettings):
+        drawn, acquisition, delivery = random_experiment(rng, settings)
+        calm = replace(drawn, vesicles=1, gold=0, membranes=0, actin=0, microtubules=0, carbon_A=0.0)
+        return calm, replace(acquisition, tilt_step_deg=5.0, missing_tilts_deg=()), replace(delivery, binned_to_A=0.0)
+
+    monkeypatch.setattr(stream_module, "random_experiment", with_vesicle)
+    settings = StreamSettings(shape=(40, 64, 64), species=4, max_copies=4, seed=1)
+    for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))):
+        furniture = mini.label == FURNITURE
+        assert furniture.sum() > 5 and (~furniture).sum() > 5
+        assert cKDTree(mini.xyz[~furniture]).query(mini.xyz[furniture])[0].min() > 5
+        # A bilayer is denser than the ice around it, and the stream shows protein bright.
+        x, y, z = mini.xyz[furniture].astype(int).T
+        assert mini.volume[z, y, x].mean() > mini.volume.mean() + 0.3
+
+
+def test_a_mini_tomogram_that_was_binned_on_the_way_keeps_its_shape(
+    library: DensityLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarse(rng: np.random.Generator, settings: SampleSettings):
+        drawn, acquisition, delivery = random_experiment(rng, settings)
+        quick = replace(acquisition, tilt_step_deg=5.0, missing_tilts_deg=())
+        return drawn, quick, replace(delivery, binned_to_A=27.0, delivered_at_A=10.0)
+
+    monkeypatch.setattr(stream_module, "random_experiment", coarse)
+    settings = StreamSettings(shape=(40, 50, 60), species=4, max_copies=3, seed=2)
+    for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))):
+        assert mini.volume.shape == (40, 50, 60)
+        steps = np.abs(np.diff(mini.volume, axis=2)).mean()
+        assert steps < 0.5 * mini.volume.std(), "voxels of 27 A have left no detail from one voxel of 10 A to the next"
