@@ -7,6 +7,7 @@ The engine leaves, for a tomogram NAME, ``NAME.mrc``, ``NAME_truth.star``, ``NAM
 import glob
 import json
 import os
+import re
 from typing import Any, List, NamedTuple
 
 import numpy as np
@@ -66,10 +67,12 @@ def read_simulated(folder: str) -> Simulated:
     problem = mdoc.read(isImportingTsMovies=False)
     if problem:
         raise RuntimeError(problem.strip())
+    # Scipion's reader adds up the doses of the images that are there; a missing tilt was exposed too.
+    with open(path + ".st.mdoc") as file:
+        before = [float(dose) for dose in re.findall(r"^PriorRecordDose = (\S+)", file.read(), flags=re.MULTILINE)]
     tilts = [
-        Tilt(section, tilt.getAcqOrder(), float(tilt.getTiltAngle()), tilt.getAccumDose() - dose, dose)
-        for section, tilt in enumerate(mdoc.getTiltsMetadata(), start=1)
-        for dose in [tilt.getIncomingDose()]
+        Tilt(section, tilt.getAcqOrder(), float(tilt.getTiltAngle()), dose, tilt.getIncomingDose())
+        for section, (tilt, dose) in enumerate(zip(mdoc.getTiltsMetadata(), before), start=1)
     ]
     angles = [tilt.angle for tilt in tilts]
     acquisition = TomoAcquisition(

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ subprocess.run(
     [sys.executable, "-m", "scipion", "config", "--unattended", "--notify"], check=True, stdout=subprocess.DEVNULL
 )
 
+TOMOTWIN = os.path.join(os.path.dirname(sys.executable), "tomotwin")
 VOXEL_SIZE_A = 8.0
 SHAPE = (30, 50, 70)  # z, y, x: all different, so that a swap of axes shows
 
@@ -95,6 +96,14 @@ def launch(project: Any) -> Callable[..., Any]:
         return protocol
 
     return launch
+
+
+@pytest.fixture(scope="module")
+def real_engine() -> Iterator[None]:
+    """Protocols launched in the module call the real command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOMOTWIN_BIN", TOMOTWIN)
+        yield
 
 
 @pytest.fixture

@@ -148,6 +148,7 @@ def write_tilt_series(path: Path, stack: np.ndarray, angles: np.ndarray, sample:
     for index, angle in enumerate(angles):
         when = f"01-Jan-26  {order[index] // 60:02d}:{order[index] % 60:02d}:00"
         lines += [f"[ZValue = {index}]", f"TiltAngle = {angle:.2f}", f"ExposureDose = {DOSE_PER_TILT}"]
+        lines += [f"PriorRecordDose = {order[index] * DOSE_PER_TILT}"]
         lines += ["Magnification = 10000", f"DateTime = {when}", ""]
     Path(f"{path}.mdoc").write_text("\n".join(lines))
 

@@ -146,7 +146,7 @@ def test_with_everything_drawn_only_molecules_size_and_voxel_size_are_passed_on(
     assert protocol.validate() == []
     assert tomllib.loads(settings_text(protocol, [])) == {
         "species": {"1abc": 30},
-        "sample": {"voxel_size_A": 9.0, "shape": [20, 40, 60]},
+        "sample": {"voxel_size_A": 9.0, "occupied": 0.35, "shape": [20, 40, 60]},
         "random": {"draw": True},
     }
 
@@ -185,7 +185,8 @@ def test_maps_and_tomograms_go_on_into_picking(project: Any, launch: Any, simula
         ({"tiltStep": 0.0}, "the step must lie within"),
         ({"dose": 0.0}, "Total dose"),
         ({"defocusMin": 4.0, "defocusMax": 2.0}, "with the smaller number first"),
-        ({"missingTilts": "3, x"}, "Missing tilts"),
+        ({"missingTilts": "3, x"}, "Missing tilts: give angles"),
+        ({"missingTilts": "2 3", "tiltStep": 2.0}, "3 is none of the tilts -60 to 60 by 2"),
         ({"prefix": "2-nd"}, "Names begin with"),
         ({"settingsFrom": 1}, "there is no file given"),
     ],

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import point
+from conftest import TOMOTWIN, point
 from pyworkflow.object import Pointer
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.protocols import ProtImportCoordinates3D, ProtImportTomograms
@@ -21,19 +20,13 @@ from tomo.protocols import ProtImportCoordinates3D, ProtImportTomograms
 from tomotwin_scipion.protocols import ProtTwinEmbedTomograms, ProtTwinReferencePicking
 from tomotwin_view.star import read_table
 
-TOMOTWIN = os.path.join(os.path.dirname(sys.executable), "tomotwin")
 VOXEL_SIZE_A = 13.0
 GRID_A = 20.0  # distance of two embeddings
 
-pytestmark = pytest.mark.skipif(not os.path.exists(TOMOTWIN), reason="the engine is not installed here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Any:
-    """Protocols launched in this module call the real command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOMOTWIN_BIN", TOMOTWIN)
-        yield
+pytestmark = [
+    pytest.mark.skipif(not os.path.exists(TOMOTWIN), reason="the engine is not installed here"),
+    pytest.mark.usefixtures("real_engine"),
+]
 
 
 @pytest.fixture(scope="module")

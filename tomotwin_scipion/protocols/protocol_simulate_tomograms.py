@@ -162,7 +162,8 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         self._defineOutputs(**{OUTPUT_COORDINATES: self._newCoordinates(made)})
         for output in list(outputs.values()) + [getattr(self, OUTPUT_COORDINATES)]:
             for pointer in self.inputMolecules:
-                self._defineSourceRelation(pointer, output)
+                if pointer.hasValue():
+                    self._defineSourceRelation(pointer, output)
 
     # ------------------------------ outputs ------------------------------
     def _fillTomograms(self, made: List[Simulated], template: str, ending: str) -> SetOfTomograms:

@@ -8,7 +8,7 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 from ..constants import LARGEST_VOXEL_SIZE_A, SMALLEST_VOXEL_SIZE_A
 from ..convert import target_name
 from ..targets import iter_references
-from .simulation_settings import MEMBRANE_PROTEINS, SCHEMES, parse_molecules, parse_tilts
+from .simulation_settings import DETECTORS, FILTERS, MEMBRANE_PROTEINS, SCHEMES, parse_molecules, parse_tilts
 
 FROM_FORM, FROM_FILE = range(2)
 # Held-out and trained molecules of all sizes, told apart at 10 Å.
@@ -57,7 +57,8 @@ def define_sample_params(form: Any) -> None:
         help="What is in the ice, separated by commas or one on a line, each of them\n"
         "- the identifier of a molecule of the library, such as _4v6x_ (`tomotwin library list` shows all),\n"
         "- _pdb:1abc_, fetched from the Protein Data Bank (needs the internet),\n"
-        "- the path of an atomic model (.cif, .pdb) or of a density map (.mrc, .map).\n"
+        "- the path of an atomic model (.cif, .pdb) or of a density map (.mrc, .map),\n"
+        "- _all-heldout_: every molecule of the library that the released model never saw in training.\n"
         "A number after = is the copies of that one: _4v6x = 10_.\n"
         "5 to 20 species give a realistic crowd.",
     )
@@ -78,7 +79,7 @@ def define_sample_params(form: Any) -> None:
         condition=BY_FORM,
         label="Copies of each",
         help="Copies of each molecule that are tried in each tomogram. Fewer are placed where there is no room: nothing "
-        "overlaps. With everything drawn at random this is the largest number.",
+        "overlaps.",
     )
     form.addParam(
         "voxelSize",
@@ -104,17 +105,18 @@ def define_sample_params(form: Any) -> None:
         condition=BY_FORM,
         label="Draw everything at random?",
         help="Every tomogram gets an acquisition, ice, membranes, fiducials, reconstruction and later treatment of its "
-        "own, drawn as for the training of the network from what is found in practice. Only molecules, size and "
-        "voxel size are then taken from this form. For training data, and for seeing how robust a method is.",
+        "own, drawn as for the training of the network from what is found in practice. Of this form only the molecules, "
+        "size and voxel size count then, and the ice's thickness and fullest share as what is drawn about. For "
+        "training data, and for seeing how robust a method is.",
     )
     form.addParam(
         "thickness",
         params.FloatParam,
         allowsNull=True,
         default=None,
-        condition=NOT_DRAWN,
+        condition=BY_FORM,
         label="Thickness of the ice (Å)",
-        help="500 to 2000 Å is usual. Empty: 0.8 of the tomogram's height.",
+        help="500 to 2500 Å is usual. Empty: 0.8 of the tomogram's height.",
     )
     furniture = (
         ("vesicles", 0, "Lipid vesicles", "Closed membranes of 400 to 1400 Å diameter, number in each tomogram."),
@@ -149,7 +151,7 @@ def define_sample_params(form: Any) -> None:
         "occupied",
         params.FloatParam,
         default=0.35,
-        condition=NOT_DRAWN,
+        condition=BY_FORM,
         expertLevel=LEVEL_ADVANCED,
         label="Fullest share of the ice",
         help="No more is placed once this share of the ice's volume is taken: 0.35 is as crowded as cytoplasm.",
@@ -230,35 +232,52 @@ def define_microscope_params(form: Any) -> None:
         help="Damp what radiation has destroyed, image by image, before the reconstruction.",
     )
     experts = (
-        ("sphericalAberration", params.FloatParam, 2.7, "Spherical aberration (mm)", "Cs of the objective lens."),
-        ("amplitudeContrast", params.FloatParam, 0.08, "Amplitude contrast", "Share of it; 0.07 to 0.1 is usual."),
-        ("phaseShift", params.FloatParam, 0.0, "Phase plate (deg)", "Phase shift; 90 for a Volta plate, 0 for none."),
-        (
-            "shiftError",
-            params.FloatParam,
-            3.0,
-            "Alignment error (Å)",
-            "What the alignment leaves as shifts, per image.",
-        ),
-        (
-            "rotationError",
-            params.FloatParam,
-            0.0,
-            "Rotation error (deg)",
-            "What the alignment leaves in the image plane.",
-        ),
-        (
-            "sirtIterations",
-            params.IntParam,
-            0,
-            "SIRT-like iterations",
-            "0: weighted back-projection. 5 to 20: smoother.",
-        ),
+        ("sphericalAberration", 2.7, "Spherical aberration (mm)", "Cs of the objective lens."),
+        ("amplitudeContrast", 0.08, "Amplitude contrast", "Share of it; 0.07 to 0.1 is usual."),
+        ("phaseShift", 0.0, "Phase plate (deg)", "Phase shift; 90 for a Volta plate, 0 for none."),
+        ("startTilt", 0.0, "First exposed tilt (deg)", "Where the tilt scheme starts: the pre-tilt of a lamella."),
+        ("shiftError", 3.0, "Alignment error (Å)", "What the alignment of the images leaves as shifts; 2 to 10."),
+        ("rotationError", 0.1, "Rotation error (deg)", "What the alignment leaves as rotations in the plane."),
     )
-    for name, kind, default, label, text in experts:
+    for name, default, label, text in experts:
         form.addParam(
-            name, kind, default=default, condition=NOT_DRAWN, expertLevel=LEVEL_ADVANCED, label=label, help=text
+            name,
+            params.FloatParam,
+            default=default,
+            condition=NOT_DRAWN,
+            expertLevel=LEVEL_ADVANCED,
+            label=label,
+            help=text,
         )
+    form.addParam(
+        "sirtIterations",
+        params.IntParam,
+        default=0,
+        condition=NOT_DRAWN,
+        expertLevel=LEVEL_ADVANCED,
+        label="SIRT-like iterations",
+        help="0: plain weighted back-projection. 5 to 20: as smooth as after so many iterations of SIRT.",
+    )
+    form.addParam(
+        "detector",
+        params.EnumParam,
+        choices=DETECTORS,
+        default=0,
+        condition=NOT_DRAWN,
+        expertLevel=LEVEL_ADVANCED,
+        label="Detector",
+        help="Whose blur and noise the images have.",
+    )
+    form.addParam(
+        "filter",
+        params.EnumParam,
+        choices=FILTERS,
+        default=0,
+        condition=NOT_DRAWN,
+        expertLevel=LEVEL_ADVANCED,
+        label="Filter of the reconstruction",
+        help="*ramp* keeps all detail and all noise; the others fall off towards it. *gaussian* is IMOD's default.",
+    )
     form.addParam(
         "missingTilts",
         params.StringParam,
@@ -343,7 +362,17 @@ def _validate_microscope(protocol: Any) -> List[str]:
     if not 60 <= protocol.voltage.get() <= 1000:
         errors.append("Voltage: it must lie within 60 and 1000 kV.")
     try:
-        parse_tilts(protocol.missingTilts.get())
+        missing = parse_tilts(protocol.missingTilts.get())
     except ValueError:
-        errors.append("Missing tilts: give angles in degrees, separated by spaces or commas.")
+        return errors + ["Missing tilts: give angles in degrees, separated by spaces or commas."]
+    if not errors:
+        first, last, step = protocol.tiltMin.get(), protocol.tiltMax.get(), protocol.tiltStep.get()
+        planned = [first + step * number for number in range(int((last - first) / step + 1e-6) + 1)]
+        strange = [tilt for tilt in missing if min(abs(tilt - angle) for angle in planned) > 0.05 * step]
+        if strange:
+            errors.append(
+                f"Missing tilts: {strange[0]:g} is none of the tilts {first:g} to {last:g} by {step:g} degrees."
+            )
+        elif len(set(missing)) >= len(planned):
+            errors.append("Missing tilts: these are all; one at least must be left.")
     return errors

@@ -14,6 +14,8 @@ from ..targets import Target
 
 SCHEMES = ["dose-symmetric", "bidirectional", "continuous"]
 MEMBRANE_PROTEINS = ["auto", "seated", "free"]
+DETECTORS = ["K3", "K2", "Falcon4i", "Falcon2", "ideal"]
+FILTERS = ["ramp", "gaussian", "shepp-logan", "cosine", "hamming", "hann"]
 
 # What stands in the settings file under the same meaning: form parameter by entry, by table.
 ENTRIES: Dict[str, Dict[str, str]] = {
@@ -40,6 +42,7 @@ ENTRIES: Dict[str, Dict[str, str]] = {
         "tilt_min_deg": "tiltMin",
         "tilt_max_deg": "tiltMax",
         "tilt_step_deg": "tiltStep",
+        "start_tilt_deg": "startTilt",
         "shift_error_A": "shiftError",
         "rotation_error_deg": "rotationError",
     },
@@ -49,8 +52,8 @@ ENTRIES: Dict[str, Dict[str, str]] = {
         "sirt_iterations": "sirtIterations",
     },
 }
-# The only ones of these that count when everything is drawn.
-FIXED_WHEN_DRAWN = ("voxel_size_A",)
+# The only ones of these that count when everything is drawn; about the last two the draw is made.
+FIXED_WHEN_DRAWN = ("voxel_size_A", "thickness_A", "occupied")
 
 
 class Molecule(NamedTuple):
@@ -82,6 +85,8 @@ def settings_text(protocol: Any, targets: Iterable[Target]) -> str:
         tables["sample"]["slab_tilt_deg"] = [protocol.iceTiltX.get(), protocol.iceTiltY.get()]
         tables["sample"]["membrane_proteins"] = MEMBRANE_PROTEINS[protocol.membraneProteins.get()]
         tables["microscope"]["defocus_um"] = [protocol.defocusMin.get(), protocol.defocusMax.get()]
+        tables["microscope"]["detector"] = DETECTORS[protocol.detector.get()]
+        tables["reconstruction"]["filter"] = FILTERS[protocol.filter.get()]
         tables["tilts"]["scheme"] = SCHEMES[protocol.scheme.get()]
         tables["tilts"]["missing_tilts_deg"] = parse_tilts(protocol.missingTilts.get())
     lines = ["# Settings of tomotwin simulate, as the form of the protocol had them."]
