@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation import Acquisition
+from tomotwin_core.simulation.building import SampleSettings, build_sample
+from tomotwin_core.simulation.delivery import Delivery
 from tomotwin_core.simulation.randomise import random_experiment, random_sample
+from tomotwin_core.simulation.sample import Sample
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.training import stream as stream_module
@@ -59,19 +62,22 @@ def test_places_on_membranes_are_listed_as_furniture_away_from_particles(
     library: DensityLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_vesicle(rng: np.random.Generator, settings: SampleSettings):
-        drawn, acquisition, delivery = random_experiment(rng, settings)
-        calm = replace(drawn, vesicles=1, gold=0, membranes=0, actin=0, microtubules=0, carbon_A=0.0)
-        return calm, replace(acquisition, tilt_step_deg=5.0, missing_tilts_deg=()), replace(delivery, binned_to_A=0.0)
+        return replace(settings, vesicles=1, thickness_A=300.0), Acquisition(tilt_step_deg=6.0), Delivery()
 
+    def seen(*arguments):
+        samples.append(build_sample(*arguments))
+        return samples[-1]
+
+    samples: list[Sample] = []
     monkeypatch.setattr(stream_module, "random_experiment", with_vesicle)
+    monkeypatch.setattr(stream_module, "build_sample", seen)
     settings = StreamSettings(shape=(40, 64, 64), species=4, max_copies=4, seed=1)
-    for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))):
+    for mini, sample in zip(next(iter(MiniTomogramStream(library, library.ids(), settings))), samples, strict=True):
         furniture = mini.label == FURNITURE
         assert furniture.sum() > 5 and (~furniture).sum() > 5
         assert cKDTree(mini.xyz[~furniture]).query(mini.xyz[furniture])[0].min() > 5
-        # A bilayer is denser than the ice around it, and the stream shows protein bright.
         x, y, z = mini.xyz[furniture].astype(int).T
-        assert mini.volume[z, y, x].mean() > mini.volume.mean() + 0.3
+        assert {sample.structures[label - 1] for label in sample.labels[z, y, x]} == {"vesicle"}
 
 
 def test_a_mini_tomogram_that_was_binned_on_the_way_keeps_its_shape(
