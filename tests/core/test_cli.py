@@ -208,10 +208,26 @@ def test_bad_input_of_the_later_steps_is_told(files: Path, error: Errors, make_f
         (["--thickness", -50], "thickness -50"),
         (["--vesicles", -1], "vesicles -1"),
         (["--seed", -1], "--seed -1"),
+        (["--species", "1dzl,1dzl=0"], "copies 0 of 1dzl"),
+        (["--species", "1dzl,library:1dzl"], "two species are called 1dzl"),
+        (["--prefix", "a/b"], "--prefix 'a/b'"),
+        (["--first", 0], "--first 0"),
+        (["--set", "tilts.scheme=spiral"], "--set tilts.scheme=spiral"),
+        (["--set", "microscope.dqr=1"], "did you mean dqe?"),
+        (["--set", "gold"], "TABLE.NAME=VALUE"),
+        (["IN/missing.toml"], "missing.toml: no such file"),
+        (["IN/text.star"], "text.star: not a TOML file"),
     ],
 )
 def test_simulations_that_cannot_be_are_told(files: Path, error: Errors, options: list[object], words: str) -> None:
-    assert words in error("simulate", "--out", files / "out", "--species", "1dzl", *options)
+    given = [str(o).replace("IN", str(files)) for o in options]
+    assert words in error("simulate", "--out", files / "out", "--species", "1dzl", *given)
+
+
+def test_a_simulation_needs_a_place_or_writes_its_settings(files: Path, error: Errors) -> None:
+    assert "--out" in error("simulate", "--species", "1dzl")
+    assert main(["simulate", "--gold", "3", "--write-settings", str(files / "all.toml")]) == 0
+    assert "\ngold = 3\n" in (files / "all.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -262,9 +278,25 @@ def test_from_a_tomogram_to_picks_and_their_score_by_commands(
     places = [[4, 4, 4], [16, 16, 14]]
     table = Coordinates.from_arrays(places, 10.0, "good", (20, 22, 24), label=["a", "b"], diameter_A=80.0)
     write_coordinates(out / "two.star", table)
-    said = run("reference", out / "two.star", "--embedding", out / "good.zarr", "--out", out / "refs.safetensors")
+    said = run(
+        "reference",
+        out / "two.star",
+        "--embedding",
+        out / "good.zarr",
+        "--out",
+        out / "refs.safetensors",
+        "--no-simulation",
+    )
     assert load_references(out / "refs.safetensors").names == ["a", "b"], "each label is a target"
-    run("reference", f"both={out / 'two.star'}", "--embedding", out / "good.zarr", "--out", out / "both.safetensors")
+    run(
+        "reference",
+        f"both={out / 'two.star'}",
+        "--embedding",
+        out / "good.zarr",
+        "--out",
+        out / "both.safetensors",
+        "--no-simulation",
+    )
     assert load_references(out / "both.safetensors").names == ["both"]
     paths = run("map", out / "good.zarr", "--references", out / "refs.safetensors", "--out", out).split()
     assert [Path(p).name for p in paths] == ["good_a.mrc", "good_b.mrc"]

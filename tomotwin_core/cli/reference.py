@@ -1,11 +1,15 @@
 """Make references: what targets look like to the network.
 
-A SOURCE is a density map (.mrc, .map; molecule bright), a structure (.cif, .pdb), library:ID, pdb:ID, a folder of
-maps and structures, or a coordinates file with examples (.star, .coords, .cbox, .tbl, .json, .mod; then --embedding
-names the embedded tomogram they lie in). NAME=SOURCE gives the target a name, else it is the file's.
+A SOURCE is
+  a density map (.mrc, .map; molecule bright), a structure (.cif, .pdb), library:ID, pdb:ID or emdb:ID,
+  a folder of maps and structures,
+  a coordinates file with examples (.star, .coords ...; then --embedding names the embedded tomogram they lie in),
+  or subtomograms:FILE or subtomograms:FOLDER, boxes with a particle in the middle (then --diameter says how large it is).
+All of these mix. NAME=SOURCE gives the target a name, else it is the file's.
 
-Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus); the
-score threshold proposed is the one that picks best in simulated tomograms.
+Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus). The
+simulated tomograms also tell how scores of right and wrong peaks are spread, from which the false-discovery rates of
+`tomotwin locate` come. For examples, other molecules are simulated to the same end, unless --no-simulation.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="map, structure, library:ID, pdb:ID, folder, or coordinates; NAME=SOURCE to name it",
+        help="map, structure, library:ID, pdb:ID, emdb:ID, folder, coordinates, or subtomograms:FILE; NAME=SOURCE to name it",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="references file to write (.safetensors)"
@@ -52,9 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="of the targets, where it is not to be measured (needed for bare positions)",
     )
-    add_voxel_size(parser, "maps")
+    add_voxel_size(parser, "maps and subtomograms")
     parser.add_argument(
         "--contrast", choices=("dark", "bright"), default="bright", help="of the molecule in maps (default: bright)"
+    )
+    parser.add_argument(
+        "--subtomogram-contrast",
+        choices=("dark", "bright"),
+        default="dark",
+        help="of protein in subtomograms (default: dark)",
+    )
+    parser.add_argument(
+        "--no-simulation",
+        action="store_true",
+        help="examples alone: ready in a second, but without expected false-discovery rates",
     )
     parser.add_argument(
         "--tomogram-voxel-size",
@@ -70,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.errors import UserError
-    from tomotwin_core.picking.collect import collect_references
     from tomotwin_core.picking import ReferenceSettings
+    from tomotwin_core.picking.collect import collect_references
 
     if options.diameter is not None and not 10 <= options.diameter <= 2000:
         raise UserError(f"--diameter {options.diameter:g}: give it in A, within 10 to 2000")
@@ -89,14 +104,14 @@ def run(options: argparse.Namespace) -> None:
         diameter_A=options.diameter,
         voxel_size_A=options.voxel_size,
         dark_maps=options.contrast == "dark",
+        dark_boxes=options.subtomogram_contrast == "dark",
+        simulate=not options.no_simulation,
     )
     references.save(options.out)
     for target in references.targets:
-        proposed = (
-            f"threshold {target.threshold:.3f}"
-            if target.threshold == target.threshold
-            else "threshold from each tomogram's own scores"
-        )
+        proposed = "scores calibrated" if target.calibration else "threshold from each tomogram's own scores"
+        if target.threshold == target.threshold:
+            proposed += f", threshold {target.threshold:.3f} in simulated tomograms"
         print(f"{target.name}: {len(target.prototypes)} prototypes, {target.diameter_A:.0f} A, {proposed}")
     print(options.out)
 

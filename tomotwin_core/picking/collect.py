@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from tomotwin_core.coordinates import ENDINGS, Coordinates, read_all_coordinates
 from tomotwin_core.embedding import EmbeddingField, open_field
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
-from tomotwin_core.picking.from_positions import references_from_positions
+from tomotwin_core.picking.examples import Examples, references_from_examples
+from tomotwin_core.picking.from_positions import examples_at_positions
 from tomotwin_core.picking.from_structures import references_from_densities
+from tomotwin_core.picking.from_subtomograms import examples_of_subtomograms
 from tomotwin_core.picking.references import ReferenceSet, require_same_model, unique_names
-from tomotwin_core.picking.simulated import ReferenceSettings
+from tomotwin_core.picking.simulated import ReferenceSettings, simulated_world
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.structures.atoms import is_structure_file
 
+SUBTOMOGRAMS = "subtomograms:"
+PREFIXES = ("library:", "pdb:", "emdb:", SUBTOMOGRAMS)
+_CROWD_ALONE = 16
 _MAPS = (".mrc", ".map")
 
 
@@ -31,39 +39,56 @@ def collect_references(
     diameter_A: float | None = None,
     voxel_size_A: float | None = None,
     dark_maps: bool = False,
+    dark_boxes: bool = True,
+    simulate: bool = True,
 ) -> ReferenceSet:
-    """References from (name, source) pairs: maps and structures are simulated together, positions looked up in their
-    embedded tomograms.  Positions without a name make a target for each of their labels; with one label or none,
-    one target called like the file."""
+    """References from (name, source) pairs of any kind: maps and structures are simulated together, positions looked up in
+    their embedded tomograms, subtomograms embedded.  Positions without a name make a target for each of their labels;
+    with one label or none, one target called like the file.
+
+    dark_maps, dark_boxes : whether the molecule is dark in maps, in subtomograms.  simulate : whether examples are compared
+    in the space of simulated molecules and their scores calibrated there; maps and structures always are.
+    """
     positions = [(n, s) for n, s in sources if is_positions_file(s)]
-    molecules = [(n, s) for n, s in sources if not is_positions_file(s)]
-    unique_names([n for n, _ in molecules])
+    boxes = [(n, s) for n, s in sources if s.startswith(SUBTOMOGRAMS)]
+    molecules = [(n, s) for n, s in sources if (n, s) not in positions and (n, s) not in boxes]
+    unique_names([n for n, _ in molecules + boxes])
     if positions and not embeddings:
         raise UserError(
             f"{positions[0][1]}: example positions need the embedded tomogram they lie in; give --embedding FILE.zarr"
         )
     fields = {f.tomogram: f for f in map(open_field, embeddings)}
-    found = ReferenceSet((), "")
-    if molecules:
-        densities = {n: load_density(s, voxel_size_A=voxel_size_A, dark_map=dark_maps) for n, s in molecules}
-        found = references_from_densities(
-            densities, load_model(model_file), acquisition, settings, device, dict(molecules)
-        )
+    examples = [one for name, source in positions for one in _at_positions(name, source, fields, diameter_A)]
+    simulated = bool(molecules) or simulate
+    model = load_model(model_file) if simulated or boxes else None
+    model_hash = model.hash if model else next(iter(fields.values())).model_hash
+    for field in fields.values():
+        require_same_model(ReferenceSet((), model_hash), field.model_hash, str(field.path))
+    if model and boxes:
+        dark: Literal["dark", "bright"] = "dark" if dark_boxes else "bright"
+        for name, source in boxes:
+            place = Path(source.removeprefix(SUBTOMOGRAMS))
+            examples.append(examples_of_subtomograms(name, place, model, diameter_A, voxel_size_A, dark, device))
+    unique_names([n for n, _ in molecules] + [one.name for one in examples])
+    found, seen = ReferenceSet((), model_hash), []
+    densities = {n: load_density(s, voxel_size_A=voxel_size_A, dark_map=dark_maps) for n, s in molecules}
+    if model and simulated:
+        # Where all of them are there for comparison, more kinds tell more.
+        crowd = settings if molecules else replace(settings, crowd=max(settings.crowd, _CROWD_ALONE))
+        seen = simulated_world(densities, model, acquisition, crowd, device)
+    if model and molecules:
+        found = references_from_densities(densities, model, acquisition, settings, device, dict(molecules), seen)
         if diameter_A:
             found = replace(found, targets=tuple(replace(t, diameter_A=diameter_A) for t in found.targets))
-    for name, source in positions:
-        examples = _examples(source, fields)
-        for field, _ in examples:
-            if found.targets:
-                require_same_model(found, field.model_hash, str(field.path))
-        # The first targets decide the space in which all of them compete.
-        space = found.space if found.targets else None
-        labels = {str(label) for _, table in examples for label in table.label}
-        called = name or (name_of(source) if len(labels) <= 1 else None)
-        more = references_from_positions(examples, name=called, diameter_A=diameter_A, space=space)
-        found = replace(more, targets=found.targets + more.targets, made_by=found.made_by)
-    unique_names([t.name for t in found.targets])
-    return found
+    if not examples:
+        return found
+    everything = np.concatenate([f.sample() for f in fields.values()]) if fields else None
+    # The first targets decide the space in which all of them compete.
+    space = found.space if molecules else None
+    more = references_from_examples(examples, model_hash, everything, space, seen, seed=settings.seed)
+    made_by = found.made_by or {"acquisition": asdict(acquisition), "reference": asdict(settings)}
+    background = found.background if molecules else more.background
+    return replace(more, targets=found.targets + more.targets, made_by=made_by, background=background)
 
 
 def files_of_folder(folder: Path) -> list[Path]:
@@ -87,10 +112,21 @@ def is_positions_file(source: str) -> bool:
 
 def name_of(source: str) -> str:
     """A target's name from its source: the file's name without its endings, or the id."""
-    return Path(source.removeprefix("library:").removeprefix("pdb:")).name.split(".")[0]
+    for prefix in PREFIXES:
+        source = source.removeprefix(prefix)
+    return Path(source).name.split(".")[0]
 
 
-def _examples(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[EmbeddingField, Coordinates]]:
+def _at_positions(
+    name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None
+) -> list[Examples]:
+    tables = _placed(source, fields)
+    labels = {str(label) for _, table in tables for label in table.label}
+    called = name or (name_of(source) if len(labels) <= 1 else None)
+    return examples_at_positions(tables, called, diameter_A)
+
+
+def _placed(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[EmbeddingField, Coordinates]]:
     """The positions of a file, each table with the embedded tomogram that it lies in."""
     only = next(iter(fields.values())) if len(fields) == 1 else None
     tables = read_all_coordinates(
@@ -99,7 +135,7 @@ def _examples(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[Embe
         voxel_size_A=only.voxel_size_A if only else None,
         shape=only.tomogram_shape if only else None,
     )
-    examples = []
+    placed = []
     for table in tables:
         field = only if only and len(tables) == 1 else fields.get(table.tomogram)
         if field is None:
@@ -107,5 +143,5 @@ def _examples(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[Embe
                 f"{source}: has positions in {table.tomogram}, which is none of the embedded tomograms given "
                 f"({', '.join(fields)})"
             )
-        examples.append((field, table))
-    return examples
+        placed.append((field, table))
+    return placed

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from tomotwin_core.errors import UserError
-from tomotwin_core.model import WINDOW, Model
+from tomotwin_core.model import Model
 from tomotwin_core.picking.discovery import Calibration
 from tomotwin_core.picking.location import LocationSettings
 from tomotwin_core.picking.references import ReferenceSet, Target, background_prototypes, prototypes_of
@@ -29,7 +29,6 @@ from tomotwin_core.picking.simulated import (
 )
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures.density import Density
-from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A
 
 
 def references_from_densities(
@@ -47,12 +46,6 @@ def references_from_densities(
     seen : the simulated tomograms that hold them, where these are there already (`simulated_world`).
     """
     settings = settings or ReferenceSettings()
-    for name, density in densities.items():
-        if density.diameter_A > WINDOW * MODEL_VOXEL_SIZE_A:
-            raise UserError(
-                f"{name}: {density.diameter_A:.0f} A across, wider than the network's window of {WINDOW * MODEL_VOXEL_SIZE_A:.0f} A; "
-                "give a smaller part of it as the reference"
-            )
     if seen is None:
         seen = simulated_world(densities, model, acquisition, settings, device)
     for name in densities:

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tomotwin_core.embedding.dense import DenseEmbedder
+from tomotwin_core.errors import UserError
 from tomotwin_core.evaluation import rightness_in_order, tolerance_A
-from tomotwin_core.model import STRIDE, Model
+from tomotwin_core.model import STRIDE, WINDOW, Model
 from tomotwin_core.picking.location import LocationSettings, peaks_of, suppressed
 from tomotwin_core.picking.references import ReferenceSet, Space
 from tomotwin_core.progress import progress
@@ -66,7 +67,16 @@ def simulated_world(
     settings: ReferenceSettings,
     device: str = "cpu",
 ) -> list[Seen]:
-    """Simulate `densities` in a crowd and embed the tomograms; the same seed gives the same tomograms."""
+    """Simulate `densities` in a crowd and embed the tomograms; the same seed gives the same tomograms.
+
+    Raises UserError for a density that is wider than the network's window.
+    """
+    for name, density in densities.items():
+        if density.diameter_A > WINDOW * MODEL_VOXEL_SIZE_A:
+            raise UserError(
+                f"{name}: {density.diameter_A:.0f} A across, wider than the network's window of {WINDOW * MODEL_VOXEL_SIZE_A:.0f} A; "
+                "give a smaller part of it as the reference"
+            )
     rng = np.random.default_rng(settings.seed)
     embedder = DenseEmbedder(model.network, device)
     simulated = _simulate(densities, acquisition, settings, rng, device)

@@ -1,0 +1,181 @@
+"""Targets out of example embeddings, wherever they come from: positions in embedded tomograms, cut-out subtomograms.
+
+A few examples cannot tell how copies of one molecule scatter, nor how alike other molecules look. Simulated tomograms of
+library molecules can: they give the space of comparison, in which copies of one molecule scatter alike in all directions,
+and what scores wrong peaks of this target have (the target's own peaks there, which are of other molecules) and right ones
+(those of the library molecules, with references made from as many examples of each). Without them the space is that of the
+tomograms themselves, centred on their mean embedding and whitened by their whole covariance, and scores are not
+calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from tomotwin_core.errors import UserError
+from tomotwin_core.evaluation import tolerance_A
+from tomotwin_core.model.network import EMBEDDING_SIZE
+from tomotwin_core.picking.discovery import Calibration
+from tomotwin_core.picking.location import LocationSettings
+from tomotwin_core.picking.references import ReferenceSet, Space, Target, background_prototypes, prototypes_of
+from tomotwin_core.picking.simulated import Seen, examples_of, judged_peaks, space_of
+from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A
+
+# Examples farther than this many deviations from the others' agreement are left out.
+_OUTLIER = 2.5
+# More examples than this change a prototype, and so the scores of right peaks, no more.
+_MANY = 10
+_PEAKS_LEFT = 4
+# A library molecule whose prototype is so close to the target's may be the target: its peaks are not wrong ones.
+_LOOKALIKE = 0.9
+
+
+@dataclass(frozen=True)
+class Examples:
+    """embeddings (n, 32) of one target as the network gave them; diameter_A; origin: where they come from."""
+
+    name: str
+    embeddings: np.ndarray
+    diameter_A: float
+    origin: str = ""
+
+
+def references_from_examples(
+    examples: Sequence[Examples],
+    model_hash: str,
+    everything: np.ndarray | None = None,
+    space: Space | None = None,
+    seen: Sequence[Seen] = (),
+    prototypes: int = 3,
+    seed: int = 0,
+) -> ReferenceSet:
+    """One target for each of the examples.
+
+    everything : embeddings (m, 32) from all over the tomograms to be picked.  space : that of other targets to compete with.
+    seen : simulated tomograms of molecules that are not these.
+    """
+    if not examples:
+        raise UserError("the coordinates hold no position; give at least one")
+    simulated = space_of(seen) if seen else None
+    if space is None:
+        space = _space(everything, simulated)
+    targets = []
+    for one in examples:
+        kept = agreeing(space.transform(one.embeddings))
+        targets.append(Target(one.name, prototypes_of(kept, prototypes), one.diameter_A, origin=one.origin))
+    background = np.empty((0, EMBEDDING_SIZE), np.float32)
+    if everything is not None:
+        background = _background(space.transform(everything), targets, seed)
+    made = ReferenceSet(tuple(targets), model_hash, space=space, background=background)
+    if simulated is None:
+        return made
+    # Each domain is centred on its own background.
+    there = replace(made, space=replace(space, centre=simulated.centre))
+    counts = {one.name: min(len(one.embeddings), _MANY) for one in examples}
+    return replace(made, targets=_calibrated(there, counts, seen, seed))
+
+
+def agreeing(embeddings: np.ndarray) -> np.ndarray:
+    """Those of example unit vectors (n, 32) that agree with the rest; all, where they are fewer than six."""
+    if len(embeddings) < 6:
+        return embeddings
+    centre = np.median(embeddings, axis=0)
+    agreement = embeddings @ (centre / np.linalg.norm(centre))
+    middle = np.median(agreement)
+    spread = 1.4826 * np.median(np.abs(agreement - middle)) + 1e-6
+    return np.asarray(embeddings[agreement > middle - _OUTLIER * spread])
+
+
+def _space(everything: np.ndarray | None, simulated: Space | None) -> Space:
+    if everything is None:
+        return simulated or Space.plain()
+    if simulated is not None:
+        return replace(simulated, centre=everything.mean(0).astype(np.float32))
+    return Space.fitted(everything, np.zeros(len(everything), int), everything)
+
+
+def _background(embeddings: np.ndarray, targets: Sequence[Target], seed: int) -> np.ndarray:
+    """Prototypes of what a tomogram is full of: of the half of its places that look least like the targets."""
+    likeness = (embeddings @ np.concatenate([t.prototypes for t in targets]).T).max(1)
+    return background_prototypes(embeddings[likeness <= np.median(likeness)], seed)
+
+
+def _calibrated(
+    references: ReferenceSet, counts: dict[str, int], seen: Sequence[Seen], seed: int
+) -> tuple[Target, ...]:
+    location = LocationSettings(min_score=-1.0, competition=False)
+    crowd = _crowd_prototypes(references.space, seen)
+    own = [judged_peaks(references, s, location) for s in seen]
+    right: dict[int, tuple[np.ndarray, float]] = {}
+    targets = []
+    for index, target in enumerate(references.targets):
+        number = counts[target.name]
+        if number not in right:
+            right[number] = _right_scores(references, number, seen, location, seed)
+        alike = {name for name, p in crowd.items() if float((target.prototypes @ p).max()) > _LOOKALIKE}
+        wrong = []
+        for s, peaks in zip(seen, own, strict=True):
+            scores, _, xyz = peaks[index]
+            wrong.append(scores[~_near(xyz, s, alike, tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A)])
+        scores, prevalence = right[number]
+        both = np.concatenate([scores, *wrong])
+        calibration = Calibration.fitted(both, np.arange(len(both)) < len(scores))
+        targets.append(replace(target, calibration=calibration and replace(calibration, prevalence=prevalence)))
+    return tuple(targets)
+
+
+def _crowd_prototypes(space: Space, seen: Sequence[Seen]) -> dict[str, np.ndarray]:
+    embeddings, label = examples_of(seen)
+    moved = space.transform(embeddings)
+    return {str(name): prototypes_of(moved[label == name], 1)[0] for name in np.unique(label)}
+
+
+def _right_scores(
+    references: ReferenceSet, number: int, seen: Sequence[Seen], location: LocationSettings, seed: int
+) -> tuple[np.ndarray, float]:
+    """Scores of right peaks of library molecules, each found with a reference made from `number` examples of it (which do
+    not count), and which share of all peaks was right."""
+    rng = np.random.default_rng(seed)
+    embeddings, label = examples_of(seen)
+    moved = references.space.transform(embeddings)
+    targets, chosen = [], {}
+    for name in np.unique(label):
+        members = np.flatnonzero(label == name)
+        if len(members) >= number + _PEAKS_LEFT:
+            chosen[str(name)] = rng.choice(members, number, replace=False)
+            diameter = _diameter(seen, str(name))
+            targets.append(Target(str(name), prototypes_of(moved[chosen[str(name)]], 3), diameter))
+    if not targets:
+        return np.empty(0), 0.0
+    library = replace(references, targets=tuple(targets))
+    scores, n_peaks, first = [], 0, 0
+    for s in seen:
+        for target, (score, right, xyz) in zip(targets, judged_peaks(library, s, location), strict=True):
+            own = chosen[target.name] - first
+            used = s.tomogram.truth.xyz[own[(own >= 0) & (own < len(s.label))]]
+            fresh = np.ones(len(xyz), bool)
+            if len(used) and len(xyz):
+                fresh = cKDTree(used).query(xyz)[0] > tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A
+            scores.append(score[right & fresh])
+            n_peaks += int(fresh.sum())
+        first += len(s.label)
+    pooled = np.concatenate(scores)
+    return pooled, len(pooled) / max(n_peaks, 1)
+
+
+def _near(xyz: np.ndarray, seen: Seen, names: set[str], distance: float) -> np.ndarray:
+    """Which positions lie near a true centre of one of these molecules."""
+    truth = seen.tomogram.truth
+    centres = truth.xyz[np.isin(truth.label, list(names))]
+    if not len(centres) or not len(xyz):
+        return np.zeros(len(xyz), bool)
+    return np.asarray(cKDTree(centres).query(xyz)[0] <= distance)
+
+
+def _diameter(seen: Sequence[Seen], name: str) -> float:
+    known = np.concatenate([s.tomogram.truth.diameter_A[s.tomogram.truth.label == name] for s in seen])
+    return float(np.median(known))
