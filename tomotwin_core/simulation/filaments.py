@@ -18,6 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.simulation.molecules import BODY
@@ -32,9 +33,11 @@ _PROTOFILAMENTS, _SHARES = (13, 14), (0.7, 0.3)
 _ACTIN_PERSISTENCE_A, _MICROTUBULE_PERSISTENCE_A = 1.7e5, 5.2e7
 # Path: step, how steep in the ice at most, and how many are drawn before there is no room.
 _STEP_A, _STEEPEST_DEG, _DRAWS = 20.0, 4.0, 12
-# Points that a subunit's density is cut into: no farther apart than half a voxel, and what they leave out.
-_FINEST_POINTS_A, _POINTS_ABOVE = 5.0, 0.02
-_CHUNK_POINTS = 1_000_000
+# A filament ends where something is in its way: how near, and how short it may be.
+_ACTIN_OUTER_A, _TUBULIN_HALF_A, _END_STEPS, _SHORTEST_A = 50.0, 30.0, 3, 500.0
+# Points that a subunit's density is cut into: no farther apart than this or this share of a voxel, and what they leave out.
+_POINTS_A, _POINTS_VOX, _POINTS_ABOVE = 5.0, 0.7, 0.02
+_CHUNK_POINTS = 500_000
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,8 @@ class Path:
 
     def at(self, along_A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Places (n, 3) and frames (n, 3, 3) at distances along the path."""
-        index = np.clip(along_A / self.step_A, 0, len(self.points_A) - 1)
-        near = np.round(index).astype(int)
-        beyond = (index - near)[:, None] * self.step_A
+        near = np.clip(np.round(along_A / self.step_A).astype(int), 0, len(self.points_A) - 1)
+        beyond = (along_A - near * self.step_A)[:, None]
         return self.points_A[near] + beyond * self.frames[near][:, :, 2], self.frames[near]
 
 
@@ -70,27 +72,29 @@ def actin_lattice(length_A: float) -> Lattice:
 
 
 def microtubule_lattice(length_A: float, protofilaments: int = 13) -> Lattice:
-    """A microtubule of a length in tubulin dimers."""
+    """A microtubule of a length in tubulin dimers, its ends blunt."""
     radius = protofilaments * PROTOFILAMENT_SPACING_A / (2 * np.pi)
     monomer = TUBULIN_DIMER_A / 2
     # Between neighbours as 13 protofilaments have it; what does not close turns the lattice.
     shift = MICROTUBULE_STARTS * monomer / 13
     skew = (protofilaments * shift - MICROTUBULE_STARTS * monomer) / (protofilaments * PROTOFILAMENT_SPACING_A)
     dimer, which = np.meshgrid(
-        np.arange(int(length_A // TUBULIN_DIMER_A) + 2), np.arange(protofilaments), indexing="ij"
+        np.arange(int(length_A // TUBULIN_DIMER_A) + 3), np.arange(protofilaments), indexing="ij"
     )
     height = (dimer * TUBULIN_DIMER_A - which * MICROTUBULE_STARTS * monomer / protofilaments).ravel()
     angle = 2 * np.pi * which.ravel() / protofilaments - skew / radius * height
-    return Lattice(height, angle, radius)
+    whole = (height >= 0) & (height <= length_A)
+    return Lattice(height[whole], angle[whole], radius)
 
 
 def add_actin(sample: Sample, rng: np.random.Generator) -> bool:
-    """One actin filament through the field, as long as the ice lets it; labelled `actin`. False where there was no room."""
-    return _add(sample, rng, "actin", "subunit_actin", _ACTIN_PERSISTENCE_A, actin_lattice)
+    """One actin filament through the field, as far as nothing is in its way; labelled `actin`. False where there was no
+    room."""
+    return _add(sample, rng, "actin", "subunit_actin", _ACTIN_PERSISTENCE_A, _ACTIN_OUTER_A, actin_lattice)
 
 
 def add_microtubule(sample: Sample, rng: np.random.Generator, protofilaments: int | None = None) -> bool:
-    """One microtubule of 13 or 14 protofilaments through the field; labelled `microtubule`. False where there was no room."""
+    """One microtubule of 13 or 14 protofilaments, likewise; labelled `microtubule`."""
     count = protofilaments or int(rng.choice(_PROTOFILAMENTS, p=_SHARES))
     return _add(
         sample,
@@ -98,6 +102,7 @@ def add_microtubule(sample: Sample, rng: np.random.Generator, protofilaments: in
         "microtubule",
         "subunit_tubulin",
         _MICROTUBULE_PERSISTENCE_A,
+        count * PROTOFILAMENT_SPACING_A / (2 * np.pi) + _TUBULIN_HALF_A,
         lambda length: microtubule_lattice(length, count),
     )
 
@@ -106,7 +111,7 @@ def build(
     sample: Sample, path: Path, lattice: Lattice, subunit: str, turn_rad: float = 0.0
 ) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
     """Density of the subunits along a path: the part of the sample's box that they reach, and its values [z, y, x] in Da per
-    voxel. Subunits whose middle lies outside the ice or the box are left out; None if all are."""
+    voxel. Subunits whose middle lies outside the ice are left out; None if all are."""
     places, frames = path.at(lattice.height_A)
     about = Rotation.from_euler("z", lattice.angle_rad + turn_rad).as_matrix()
     turned = frames @ about
@@ -118,16 +123,39 @@ def build(
     return _scattered(sample, places[kept], turned[kept], points / sample.voxel_size_A, masses)
 
 
+def _free_stretch(sample: Sample, path: Path, radius_A: float) -> Path | None:
+    """The longest part of a path with nothing within `radius_A` of it, inside the ice; None if that is short."""
+    across = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    ring = np.stack([np.cos(across), np.sin(across), 0 * across], axis=1)
+    probes = np.concatenate([np.zeros((1, 3)), 0.5 * ring, ring]) * radius_A
+    places = np.einsum("nij,pj->npi", path.frames, probes) + path.points_A[:, None]
+    zyx = np.clip(np.round(places[..., ::-1] / sample.voxel_size_A).astype(int), 0, np.array(sample.volume.shape) - 1)
+    free = (sample.labels[tuple(np.moveaxis(zyx, 2, 0))] == 0).all(axis=1)
+    runs, count = ndimage.label(free & _in_ice(sample, path.points_A / sample.voxel_size_A))
+    if not count:
+        return None
+    stretch = np.flatnonzero(runs == 1 + np.bincount(runs)[1:].argmax())
+    # An end that stops before something keeps away from it.
+    first = stretch[0] + (_END_STEPS if stretch[0] > 0 else 0)
+    last = stretch[-1] - (_END_STEPS if stretch[-1] < len(path.points_A) - 1 else 0)
+    if (last - first) * path.step_A < _SHORTEST_A:
+        return None
+    return Path(path.points_A[first : last + 1], path.frames[first : last + 1], path.step_A)
+
+
 def _add(
     sample: Sample,
     rng: np.random.Generator,
     name: str,
     subunit: str,
     persistence_A: float,
+    radius_A: float,
     lattice_of: Callable[[float], Lattice],
 ) -> bool:
     for _ in range(_DRAWS):
-        path = random_path(sample, rng, persistence_A)
+        path = _free_stretch(sample, random_path(sample, rng, persistence_A), radius_A)
+        if path is None:
+            continue
         lattice = lattice_of((len(path.points_A) - 1) * path.step_A)
         built = build(sample, path, lattice, subunit, rng.uniform(0, 2 * np.pi))
         if built is None:
@@ -188,7 +216,7 @@ def _in_ice(sample: Sample, xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _points_of(subunit: str, voxel_size_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A subunit as point masses: xyz (n, 3) in A from its middle, Da (n,)."""
     density = load_library().density(subunit)
-    spacing = min(_FINEST_POINTS_A, voxel_size_A / 2)
+    spacing = min(_POINTS_A, _POINTS_VOX * voxel_size_A)
     if spacing < density.voxel_size_A:
         density = at_voxel_size(density, spacing)
     index = np.argwhere(density.values > _POINTS_ABOVE * density.values.max())
@@ -225,9 +253,10 @@ def _scattered(
         zyx, weight = zyx[inside], weight[inside]
         corner = np.floor(zyx).astype(np.intp)
         part = zyx - corner
-        for step in np.ndindex(2, 2, 2):
-            share = np.prod(np.where(np.array(step, bool), part, 1 - part), axis=1)
-            flat = np.ravel_multi_index(tuple((corner + step).T), padded)
-            grid += np.bincount(flat, share * weight, minlength=len(grid))
+        corners = np.array(list(np.ndindex(2, 2, 2)))
+        # [point, corner]: linear weights along each axis, multiplied.
+        share = np.prod([np.where(corners[:, i], part[:, i, None], 1 - part[:, i, None]) for i in range(3)], axis=0)
+        flat = np.ravel_multi_index(tuple(corner.T), padded)[:, None] + np.ravel_multi_index(tuple(corners.T), padded)
+        grid += np.bincount(flat.ravel(), (share * weight[:, None]).ravel(), minlength=len(grid))
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return box, grid.reshape(padded)[1:-1, 1:-1, 1:-1].astype(np.float32)

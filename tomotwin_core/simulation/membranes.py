@@ -250,8 +250,14 @@ def _turned_onto(
     direction: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """A rotation (3, 3) that takes one unit vector onto another, uniform among those."""
-    spin = Rotation.from_rotvec(target * rng.uniform(0, 2 * np.pi))
-    return np.asarray((spin * Rotation.align_vectors(target[None], direction[None])[0]).as_matrix())
+    spin = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi)).as_matrix()
+    return np.asarray(_frame_along(target) @ spin @ _frame_along(direction).T)
+
+
+def _frame_along(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A right-handed frame (3, 3) whose third column is a unit vector."""
+    across = np.linalg.svd(direction[None])[2][1]
+    return np.column_stack([across, np.cross(direction, across), direction])
 
 
 def _inside(zyx: tuple[int, ...], shape: tuple[int, ...]) -> bool:
