@@ -13,10 +13,11 @@ from scipy import ndimage
 
 from tomotwin_core.coordinates import read_coordinates
 from tomotwin_core.simulation import Acquisition, dataset, experiment
-from tomotwin_core.simulation.building import SampleSettings
+from tomotwin_core.simulation.building import SampleSettings, build_sample
 from tomotwin_core.simulation.dataset import simulate_dataset
 from tomotwin_core.simulation.delivery import Delivery
-from tomotwin_core.simulation.experiment import SimulatedTomogram
+from tomotwin_core.simulation.experiment import SimulatedTomogram, legend, species_labels
+from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.simulation.settings import DataSet, Experiment
 from tomotwin_core.structures import Density, density_from_points
 from tomotwin_core.tomogram import open_tomogram
@@ -94,6 +95,23 @@ def test_labels_truth_and_tomograms_agree(tmp_path: Path) -> None:
     assert grain[1] < 0.5 * grain[0]
     smooth = [ndimage.gaussian_filter(v, 2.0).ravel() for v in (noisy, clean)]
     assert np.corrcoef(*smooth)[0, 1] > 0.6
+
+
+def test_everything_that_a_sample_can_hold_has_a_number() -> None:
+    settings = SampleSettings(
+        (40, 120, 120), 10.0, 380.0, 2, vesicles=1, membranes=1, actin=1, microtubules=1, gold=1, carbon_A=150.0
+    )
+    seen: set[str] = set()
+    numbers = legend(["ball"])
+    for seed in range(4):
+        sample = build_sample(settings, Molecules({"ball": BALLS["ball"]}, 10.0), np.random.default_rng(seed))
+        labels = species_labels(sample, ["ball"])
+        for name in set(sample.structures):
+            of_name = np.isin(sample.labels, 1 + np.flatnonzero(np.array(sample.structures) == name))
+            assert np.array_equal(labels == numbers[name], of_name)
+        assert not (labels[sample.labels == 0]).any()
+        seen |= set(sample.structures)
+    assert seen == set(numbers), "each of them was drawn in one of the samples"
 
 
 def test_every_molecule_of_the_truth_has_its_mass(tmp_path: Path) -> None:

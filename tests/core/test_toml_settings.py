@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_told_with_file_and_name(tmp_path: Path, text: str,
 def test_single_values_are_assigned_by_name() -> None:
     changed = with_assignments(Outer(), ["inner.rate=0.5", "inner.shape=[4, 5, 6]", "seed=2", "inner.names=['x']"])
     assert changed == Outer(2, Inner(0.5, (4, 5, 6), ("x",)))
-    with pytest.raises(UserError, match="NAME=VALUE"):
+    with pytest.raises(UserError, match="TABLE.NAME=VALUE"):
         with_assignments(Outer(), ["seed"])
     with pytest.raises(UserError, match="--set seed=x"):
         with_assignments(Outer(), ["seed=x"])

@@ -73,9 +73,7 @@ def simulate_tomogram(
     """
     extras = extras or Extras()
     _, ny, nx = settings.shape
-    # The tilted beam brings in what lies beside the field of view: the sample is wider than the tomogram across the
-    # tilt axis.
-    margin = min(int(0.15 * nx), max(round(settings.thickness_A / settings.voxel_size_A), 1))
+    margin = margin_vox(settings)
     tell("sample")
     sample = build_sample(settings, molecules, rng, margin)
     seed = int(rng.integers(2**62))
@@ -99,6 +97,11 @@ def simulate_tomogram(
         species_labels(sample, list(molecules.densities))[:, :, margin : margin + nx] if extras.labels else None,
         tomogram(noise=False)[0] if extras.noise_free else None,
     )
+
+
+def margin_vox(settings: SampleSettings) -> int:
+    """How much wider than the tomogram the sample is at either side: the tilted beam brings in what lies there."""
+    return min(int(0.15 * settings.shape[2]), max(round(settings.thickness_A / settings.voxel_size_A), 1))
 
 
 def legend(species: Sequence[str]) -> dict[str, int]:
