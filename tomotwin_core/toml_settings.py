@@ -53,7 +53,9 @@ def with_assignments(settings: Settings, assignments: Sequence[str]) -> Settings
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
-            raise UserError(f"--set {assignment}: give it as TABLE.NAME=VALUE, for example training.learning_rate=0.001")
+            raise UserError(
+                f"--set {assignment}: give it as TABLE.NAME=VALUE, for example training.learning_rate=0.001"
+            )
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -7,7 +7,10 @@ optics.py          CTF, radiation damage, loss in the ice
 detector.py        MTF, DQE and noise
 microscope.py      sample -> tilt series
 reconstruction.py  tilt series -> tomogram
-experiment.py      one tomogram with its truth; data sets on disk
+delivery.py        what users do to a tomogram before it is picked; randomise.py draws everything at once
+experiment.py      one tomogram with its truth
+settings.py        an experiment as a TOML file
+dataset.py         data sets on disk; series_files.py their tilt series
 """
 
 from tomotwin_core.simulation.acquisition import Acquisition, random_acquisition
