@@ -18,6 +18,7 @@ from tomo.objects import SetOfTiltSeries, TiltImage, TiltSeries, TomoAcquisition
 from .convert import header_voxel_size
 
 TRUTH = "_truth.star"
+RECORD = "simulation.json"
 
 
 class Tilt(NamedTuple):
@@ -32,7 +33,7 @@ class Tilt(NamedTuple):
 
 class Simulated(NamedTuple):
     """One tomogram that the engine finished: its molecules in the order in which they were named, the voxel size of the
-    tomogram and the pixel size of the tilt series in A."""
+    tomogram and the pixel size of the tilt series in A, the share of the ice that is taken, and protein in g/L."""
 
     name: str
     folder: str
@@ -42,6 +43,8 @@ class Simulated(NamedTuple):
     acquisition: TomoAcquisition
     tilts: List[Tilt]
     ctfCorrected: bool
+    occupied: float
+    concentration: float
 
     def path(self, ending: str) -> str:
         return os.path.join(self.folder, self.name + ending)
@@ -59,9 +62,10 @@ def read_simulated(folder: str) -> Simulated:
     if len(truths) != 1:
         raise RuntimeError(f"{folder} holds {len(truths)} files *{TRUTH}: one is expected. See the log.")
     name = os.path.basename(truths[0])[: -len(TRUTH)]
-    with open(os.path.join(folder, "simulation.json")) as file:
+    with open(os.path.join(folder, RECORD)) as file:
         record = json.load(file)
-    settings = record["tomograms"][name]["acquisition"]
+    own = record["tomograms"][name]
+    settings, crowding = own["acquisition"], own["crowding"]
     path = os.path.join(folder, name)
     mdoc = MDoc(path + ".st.mdoc")
     problem = mdoc.read(isImportingTsMovies=False)
@@ -96,6 +100,8 @@ def read_simulated(folder: str) -> Simulated:
         acquisition,
         tilts,
         settings["ctf_corrected"],
+        crowding["occupied"],
+        crowding["concentration_g_per_L"],
     )
 
 

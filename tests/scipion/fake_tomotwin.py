@@ -128,7 +128,9 @@ def simulate(options: argparse.Namespace) -> None:
         for species in names if options.references else ():
             write_mrc(out / "references" / f"{species}.mrc", np.ones((6, 6, 6)), sample["voxel_size_A"])
     acquisition = {"cs_mm": 2.7, "amplitude_contrast": 0.08, "ctf_corrected": False}
-    record = {"species_kDa": dict.fromkeys(names, 100.0), "tomograms": {name: {"acquisition": acquisition}}}
+    crowding = {"occupied": 0.2 + number / 100, "concentration_g_per_L": 100.0 + number}
+    made = {"acquisition": acquisition, "crowding": crowding}
+    record = {"species_kDa": dict.fromkeys(names, 100.0), "tomograms": {name: made}}
     (out / "simulation.json").write_text(json.dumps(record))
 
 

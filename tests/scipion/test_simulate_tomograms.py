@@ -65,6 +65,7 @@ def test_the_truth_comes_as_coordinates_of_the_output_tomograms_with_a_group_for
     text = "\n".join(simulated._summary())
     assert "*2 tomograms* of 60 × 40 × 20 voxels, 9 Å/voxel, with *8 particles*" in text
     assert "*3*  my_map,  103 Å,  2" in text
+    assert "21 to 22 % of the ice are taken, 101 to 102 g/L" in text
 
 
 def test_tomograms_know_their_acquisition_and_lie_about_their_middle(simulated: Any) -> None:

@@ -24,11 +24,13 @@ from ..constants import (
     OUTPUT_TOMOGRAMS,
 )
 from ..convert import Pick, new_coordinate, read_picks
-from ..simulated import TRUTH, Simulated, add_tilt_series, new_labels, new_tomogram, read_simulated
+from ..simulated import RECORD, TRUTH, Simulated, add_tilt_series, new_labels, new_tomogram, read_simulated
 from ..targets import Target, iter_references, prepare_targets
 from .protocol_base import TwinProtocol
 from .simulation_form import FROM_FILE, define_microscope_params, define_sample_params, validate_experiment
 from .simulation_settings import settings_text
+
+CONCENTRATION = "concentration_g_per_L"
 
 
 class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
@@ -126,9 +128,11 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         name = self._getName(number)
         try:
             folder = self._getExtraPath(name)
+            record = os.path.join(folder, RECORD)
+            cleanPath(record)  # written last: it tells whether this attempt went well
             args = [self._getSettingsFile(), "--out", folder, "--first", number, "--tomograms", 1]
             args += self._outputArgs() + self._engineArgs()
-            Plugin.runTomotwin(self, "simulate", args, gpu=True, expected=os.path.join(folder, name + TRUTH))
+            Plugin.runTomotwin(self, "simulate", args, gpu=True, expected=record)
             read_simulated(folder)
             self._setFailure(name, None)
         except Exception as error:
@@ -196,6 +200,7 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         names += sorted({pick.label for pick in picks} - set(names))
         groups = {name: group for group, name in enumerate(names, start=1)}
         self._writeGroupsTable(groups, picks)
+        self._writeCrowdingTable(made)
         pointer = Pointer(self, extended=OUTPUT_TOMOGRAMS)
         output = self._createSetOfCoordinates3D(pointer)
         output.setSamplingRate(made[0].voxelSize)
@@ -216,6 +221,13 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
             writer.writerow(["group_id", "target", "diameter_A", "copies"])
             for name, group in groups.items():
                 writer.writerow([group, name, f"{diameters.get(name, 0):.0f}", counts[name]])
+
+    def _writeCrowdingTable(self, made: List[Simulated]) -> None:
+        """Write how crowded each tomogram became as a CSV file."""
+        with open(self._getCrowdingFile(), "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["tomogram", "occupied", CONCENTRATION])
+            writer.writerows([one.name, one.occupied, one.concentration] for one in made)
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
@@ -239,6 +251,14 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         with open(self._getGroupsFile(), newline="") as file:
             for row in csv.DictReader(file):
                 summary.append("  *{group_id}*  {target},  {diameter_A} Å,  {copies}".format(**row))
+        with open(self._getCrowdingFile(), newline="") as file:
+            rows = list(csv.DictReader(file))
+        taken = [100 * float(row["occupied"]) for row in rows]
+        dissolved = [float(row[CONCENTRATION]) for row in rows]
+        summary.append(
+            f"Crowding: {min(taken):.0f} to {max(taken):.0f} % of the ice are taken, {min(dissolved):.0f} to "
+            f"{max(dissolved):.0f} g/L"
+        )
         return summary + self._failureSummary()
 
     def _methods(self) -> List[str]:
@@ -271,6 +291,9 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
 
     def _getGroupsFile(self) -> str:
         return self._getExtraPath("groups.csv")
+
+    def _getCrowdingFile(self) -> str:
+        return self._getExtraPath("crowding.csv")
 
     def _outputArgs(self) -> List[Any]:
         """Options of ``tomotwin simulate`` beside the settings file; the mdoc of the tilt series is always needed."""

@@ -185,6 +185,12 @@ def define_sample_params(form: Any) -> None:
 def define_microscope_params(form: Any) -> None:
     """Add the section *Microscope* to a form."""
     form.addSection(label="Microscope")
+    form.addParam(
+        "microscopeElsewhere",
+        params.LabelParam,
+        condition=f"not ({NOT_DRAWN})",
+        label="All of this comes from the settings file, or is drawn at random: see the page Sample.",
+    )
     tilts = form.addLine("Tilt angles (deg)", condition=NOT_DRAWN, help="-60 to 60 by 2 or 3 is usual.")
     for name, value, label in (("tiltMin", -60.0, "first"), ("tiltMax", 60.0, "last"), ("tiltStep", 2.0, "step")):
         tilts.addParam(name, params.FloatParam, default=value, label=label)
@@ -214,7 +220,14 @@ def define_microscope_params(form: Any) -> None:
     )
     defocus.addParam("defocusMin", params.FloatParam, default=2.5, label="from")
     defocus.addParam("defocusMax", params.FloatParam, default=5.0, label="to")
-    form.addParam("voltage", params.FloatParam, default=300.0, condition=NOT_DRAWN, label="Voltage (kV)")
+    form.addParam(
+        "voltage",
+        params.FloatParam,
+        default=300.0,
+        condition=NOT_DRAWN,
+        label="Voltage (kV)",
+        help="200 or 300 is usual; at 200 kV radiation does more damage.",
+    )
     form.addParam(
         "ctfCorrected",
         params.BooleanParam,

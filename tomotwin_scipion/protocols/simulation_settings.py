@@ -92,9 +92,13 @@ def settings_text(protocol: Any, targets: Iterable[Target]) -> str:
     lines = ["# Settings of tomotwin simulate, as the form of the protocol had them."]
     for table, values in tables.items():
         # Texts, numbers, truth values and lists are written in TOML as JSON writes them.
-        rows = [f"{json.dumps(entry)} = {json.dumps(value)}" for entry, value in values.items() if value is not None]
+        rows = [f"{_key(entry)} = {json.dumps(value)}" for entry, value in values.items() if value is not None]
         lines += ["", f"[{table}]"] + rows if rows else []
     return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, flags=re.ASCII) else json.dumps(name)
 
 
 def parse_molecules(text: str) -> List[Molecule]:
