@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import starfile
 from numpy.typing import NDArray
+from planted import FieldMaker
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates import (
@@ -23,6 +24,10 @@ from tomotwin_core.coordinates import (
 )
 from tomotwin_core.coordinates.table import ACCEPTED, REJECTED, UNDECIDED
 from tomotwin_core.errors import UserError
+from tomotwin_core.picking import ReferenceSettings
+from tomotwin_core.picking.collect import collect_references
+from tomotwin_core.picking.from_positions import references_from_positions
+from tomotwin_core.simulation import Acquisition
 
 SHAPE = (100, 95, 91)  # z, y, x
 SIZE_A = 8.13
@@ -333,3 +338,20 @@ def test_orientations_are_the_same_in_every_format_that_has_them(tmp_path: Path)
         back = read_coordinates(tmp_path / name)
         assert back.rotation is not None
         np.testing.assert_allclose(relion_angles_from_rotation(back.rotation), angles, atol=1e-3)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_example_positions_of_every_format_make_the_same_reference(
+    tmp_path: Path, make_field: FieldMaker, format: str
+) -> None:
+    embeddings = np.random.default_rng(0).normal(size=(12, 12, 12, 32)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    field = make_field(embeddings, name="TS_01")
+    places = np.array([[4, 6, 8], [12, 14, 4], [18, 2, 20]])
+    coords = Coordinates.from_arrays(places, 10.0, "TS_01", field.tomogram_shape, "ribosome", 0.5, 250)
+    (path,) = write_folder(tmp_path, [coords], format)
+    source, settings = ("ribosome", str(path)), ReferenceSettings()
+    made = collect_references([source], [field.path], "", Acquisition(), settings, "cpu", 250, simulate=False)
+    expected = references_from_positions([(field, coords)], name="ribosome")
+    assert made.names == ["ribosome"]
+    np.testing.assert_allclose(made.targets[0].prototypes, expected.targets[0].prototypes, atol=1e-5)
