@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, stats
+from scipy.spatial.transform import Rotation
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.simulation import Acquisition
@@ -12,7 +13,7 @@ from tomotwin_core.simulation.experiment import simulate_tomogram
 from tomotwin_core.simulation.furniture import add_gold
 from tomotwin_core.simulation.membranes import add_vesicle
 from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
-from tomotwin_core.simulation.sample import Sample, fill
+from tomotwin_core.simulation.sample import Sample, crowding, fill
 from tomotwin_core.structures import Density, density_from_points
 
 # Four balls on arms of different length, a handed arrangement: no rotation makes it its mirror image.
@@ -84,13 +85,21 @@ def test_a_long_molecule_is_not_cut_when_it_is_turned_out_of_its_boxs_diagonal()
 
 
 @pytest.mark.parametrize("variants", [0, 3])
-def test_orientations_are_uniform_on_the_sphere(variants: int) -> None:
+def test_orientations_are_uniform_on_so3(variants: int) -> None:
     molecules, rng = Molecules({"ball": ball(100.0, 8.0)}, 20.0, variants), np.random.default_rng(4)
     rotations = np.array([molecules.copy("ball", rng).rotation for _ in range(1500)])
     np.testing.assert_allclose(rotations.mean(0), 0.0, atol=0.06)
     assert np.trace(rotations, axis1=1, axis2=2).mean() == pytest.approx(0.0, abs=0.1)
-    if not variants:  # the third axis is uniform on the sphere: its z is uniform in -1 .. 1
+    if not variants:
+        # The third axis is uniform on the sphere, so its z in -1 .. 1; the angle t of the turn from any orientation has the
+        # distribution (t - sin t) / pi (Miles 1965); and quaternions fill the 3-sphere evenly, of which each number squared
+        # is Beta(1/2, 3/2).
         assert stats.kstest(rotations[:, 2, 2], "uniform", (-1, 2)).pvalue > 0.01
+        for reference in (Rotation.identity(), Rotation.from_euler("zyz", [1.0, 2.0, 0.3])):
+            turns = Rotation.from_matrix(rotations) * reference.inv()
+            assert stats.kstest(turns.magnitude(), lambda t: (t - np.sin(t)) / np.pi).pvalue > 0.01
+        for number in Rotation.from_matrix(rotations).as_quat().T:
+            assert stats.kstest(number**2, stats.beta(0.5, 1.5).cdf).pvalue > 0.01
     else:  # 24 orientations of the cube for every variant, all of them used
         assert len(np.unique(rotations.round(5), axis=0)) == 24 * variants
 
@@ -114,6 +123,64 @@ def test_filling_stops_at_the_share_that_is_asked_for() -> None:
     sample, rng = Sample.empty((30, 80, 80), 10.0, 30), np.random.default_rng(6)
     fill(sample, Molecules({"ball": ball()}, 10.0), {"ball": 1000}, rng, occupied=0.1)
     assert 0.1 <= sample.occupied_fraction < 0.11
+
+
+def test_looking_for_the_room_that_is_left_places_more_than_trying_at_random() -> None:
+    molecules = Molecules({"ball": ball(400.0, 18.0)}, 10.0, 8)
+    placed = []
+    for dense in (False, True):
+        sample = Sample.empty((30, 50, 50), 10.0, 30)
+        fill(sample, molecules, {"ball": 230}, np.random.default_rng(6), dense=dense)
+        assert sample.n_taken == np.count_nonzero(sample.labels)
+        placed.append(len(sample.names))
+    assert placed[1] > 1.05 * placed[0]
+
+
+def test_balls_are_crowded_up_to_the_jamming_limit_of_random_placement() -> None:
+    # Equal spheres put down at random jam at 0.38 of the volume (Widom 1966); random placement gets near it.
+    half = 3
+    z, y, x = np.ogrid[-half : half + 1, -half : half + 1, -half : half + 1]
+    body = z**2 + y**2 + x**2 <= 3.3**2
+    copy = RotatedCopy(body.astype(np.float32), body, np.eye(3), np.zeros(3))
+    sample, rng = Sample.empty((70, 70, 70), 10.0, 70), np.random.default_rng(7)
+    for _ in range(1200):
+        if not sample.place("ball", copy, rng):
+            room = sample.free_places(copy.inner_radius_vox(), rng)
+            if not len(room) or not sample.place("ball", copy, rng, room):
+                break
+    assert 0.30 < sample.occupied_fraction < 0.42
+
+
+def test_crowding_tells_the_share_the_concentration_and_the_nearest_neighbours() -> None:
+    sample = Sample.empty((50, 50, 50), 10.0, 40)
+    body = np.ones((3, 3, 3), bool)
+    copy = RotatedCopy(body.astype(np.float32), body, np.eye(3), np.array([0.25, 0.0, 0.0]))
+    for at in ((20, 20, 10), (20, 20, 22), (20, 40, 22), (30, 8, 40)):
+        assert sample.put("cube", copy, np.array(at))
+    assert not sample.put("cube", copy, np.array((20, 20, 11))), "taken"
+    found = crowding(sample, {"cube": 100.0})
+    assert found.occupied == pytest.approx(4 * 27 / (50 * 50 * 40))
+    np.testing.assert_allclose(np.sort(found.nearest_A), [120, 120, 200, np.sqrt(100**2 + 120**2 + 180**2)])
+    assert found.concentration_g_per_L == pytest.approx(4 * 1e5 / (50 * 50 * 40 * 1e3) * 1660.54, rel=1e-4)
+
+
+def test_labels_number_the_bodies_in_the_order_of_the_structures() -> None:
+    sample, rng = Sample.empty((40, 80, 80), 10.0, 40), np.random.default_rng(8)
+    molecules = Molecules({"ball": ball(), "handed": handed()}, 10.0)
+    fill(sample, molecules, {"ball": 4, "handed": 5}, rng)
+    assert sample.structures == sample.names and sample.particle_labels == list(range(1, len(sample.names) + 1))
+    middles = ndimage.center_of_mass(sample.labels > 0, sample.labels, sample.particle_labels)
+    whole = [i for i, p in enumerate(sample.positions) if (p > 14).all() and (p < np.array([65, 65, 25])).all()]
+    assert whole
+    for i in whole:
+        np.testing.assert_allclose(middles[i][::-1], sample.positions[i], atol=1.5)
+
+
+def test_more_bodies_than_labels_are_refused_in_one_sentence() -> None:
+    sample = Sample.empty((20, 20, 20), 10.0, 20)
+    sample.structures = ["thing"] * 65535
+    with pytest.raises(UserError, match="fewer copies"):
+        sample.claim("one more", (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
 
 
 def test_the_truth_is_the_centre_of_mass_in_the_noise_free_sample() -> None:

@@ -126,9 +126,9 @@ def add_sheet(sample: Sample, rng: np.random.Generator, curved: bool | None = No
     for _ in range(_DRAWS):
         nz, ny, nx = sample.volume.shape
         place = (rng.uniform(0.15, 0.85) * nx, rng.uniform(0.15, 0.85) * ny, (nz - 1) / 2)
-        # The normal lies within 50 degrees of the plane: membranes along the plane are hard to see and rarely picked.
+        # The normal lies within 35 degrees of the plane: membranes along the plane are hard to see and rarely picked.
         turn = Rotation.from_euler(
-            "ZYZ", [rng.uniform(0, 2 * np.pi), np.pi / 2 + np.deg2rad(rng.uniform(-50, 50)), rng.uniform(0, 2 * np.pi)]
+            "ZYZ", [rng.uniform(0, 2 * np.pi), np.pi / 2 + np.deg2rad(rng.uniform(-35, 35)), rng.uniform(0, 2 * np.pi)]
         ).as_matrix()
         waves = rng.integers(2, 5) if (rng.random() < 0.5 if curved is None else curved) else 0
         length = rng.uniform(1500.0, 6000.0, waves)

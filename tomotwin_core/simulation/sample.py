@@ -22,6 +22,8 @@ from tomotwin_core.simulation.molecules import Molecules, RotatedCopy
 
 # Places that are tried for a copy before it is given up, few at first, and voxels of its body that are looked at first.
 _TRIES, _PROBES = (4, 28, 96), 24
+# Where free room is known so many more are tried; a species is given up after so many copies without a place in a row.
+_TRIES_IN_ROOM, _FAILURES = 800, 4
 # Free room is looked for on a grid of about so many voxels.
 _ROOM_VOXELS = 250_000
 _MOST_BODIES = np.iinfo(np.uint16).max
@@ -84,11 +86,11 @@ class Sample:
         ice. Returns whether there was room."""
         half = copy.body.shape[0] // 2
         probes = copy.probes(_PROBES) - half
-        for tries in _TRIES:
+        for tries in _TRIES if among is None else (*_TRIES, _TRIES_IN_ROOM):
             if among is None:
                 centres = self._places_in_ice(tries, half, rng)
             else:
-                centres = among[rng.integers(len(among), size=tries)]
+                centres = rng.choice(among, min(tries, len(among)), replace=False)
             if any(self.put(name, copy, centre) for centre in centres[self._seems_free(centres, probes)]):
                 return True
         return False
@@ -189,9 +191,12 @@ def fill(
     """
     for name in sorted(copies, key=lambda name: -molecules.densities[name].mass_kDa):
         room: NDArray[np.intp] | None = None
+        failures = 0
         for _ in range(copies[name]):
             if sample.occupied_fraction >= occupied:
                 return
+            if failures >= _FAILURES:
+                break
             copy = molecules.copy(name, rng)
             if sample.place(name, copy, rng) or not dense:
                 continue
@@ -199,8 +204,7 @@ def fill(
             if room is not None and len(room) and sample.place(name, copy, rng, room):
                 continue
             room = sample.free_places(copy.inner_radius_vox(), rng)
-            if not (len(room) and sample.place(name, copy, rng, room)):
-                break
+            failures = 0 if len(room) and sample.place(name, copy, rng, room) else failures + 1
 
 
 def overlap(

@@ -31,8 +31,9 @@ LIBRARY_VOXEL_SIZE_A = 5.0
 LARGEST_TARGET_A = 340.0
 FAMILY_CORRELATION = 0.96
 LOOKALIKE_CORRELATION = 0.98
-# What a manifest notes of a map whose bilayer lies across z through the middle of its box.
-_ALIGNED = "membrane-aligned"
+# What a manifest notes of a map whose bilayer lies across z near the middle of its box, and where: Cav1.1's lies there when
+# its atomic model with the frame found in that is fitted into the map, and the others' membrane parts likewise.
+_ALIGNED, _ALIGNED_AT_A = "membrane-aligned", -15.0
 
 
 def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A) -> DensityLibrary:
@@ -41,7 +42,7 @@ def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A
     Structures (.cif, .pdb, gzipped or not) lie in the folder, maps (.mrc, .mrc.gz) in it or in its sub-folder `maps`.
     Where a `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source and licence are taken
     over. The bilayer about membrane proteins is found from their atoms; for a map it lies
-    across z through the middle of the box where the manifest's column note says "membrane-aligned".
+    across z near the middle of the box where the manifest's column note says "membrane-aligned".
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -95,7 +96,7 @@ def _density(path: Path, row: dict[str, str], voxel_size_A: float) -> Density:
         path,
         float(voxel) if voxel else None,
         float(mass) if mass else None,
-        bilayer_in_middle=row.get("note") == _ALIGNED,
+        bilayer_at_A=_ALIGNED_AT_A if row.get("note") == _ALIGNED else None,
     )
 
 

@@ -86,14 +86,14 @@ def density_from_points(
 
 
 def density_from_map(
-    volume: np.ndarray, voxel_size_A: float, mass_kDa: float | None = None, bilayer_in_middle: bool = False
+    volume: np.ndarray, voxel_size_A: float, mass_kDa: float | None = None, bilayer_at_A: float | None = None
 ) -> Density:
     """A density map [z, y, x], molecule bright, of any scale -> Density.
 
     Solvent is taken off at the median of the box's shell, noise below a tenth of the maximum is set to zero, the rest is
     centred on its centre of mass and scaled to `mass_kDa`; without one, to that of protein (1.21 A^3 per Da) in the
-    volume that the map's sum fills at its strongest density.  bilayer_in_middle : the map is one of a membrane protein
-    whose bilayer lies across z through the middle voxel n // 2.
+    volume that the map's sum fills at its strongest density.  bilayer_at_A : the map is one of a membrane protein
+    whose bilayer lies across z so far above the middle voxel n // 2.
     """
     shell = np.ones(volume.shape, bool)
     shell[2:-2, 2:-2, 2:-2] = False
@@ -111,9 +111,11 @@ def density_from_map(
     centred = np.clip(ndimage.map_coordinates(values, grid, order=1, mode="constant"), 0, None)
     scaled = centred * (mass_kDa * 1000.0 / centred.sum())
     membrane = None
-    if bilayer_in_middle:
-        above = values[values.shape[0] // 2 + 1 :].sum() >= values[: values.shape[0] // 2].sum()
+    if bilayer_at_A is not None:
         x, y, z = ((np.array(values.shape) // 2 - centre) * voxel_size_A)[::-1].round(2).tolist()
+        z = round(z + bilayer_at_A, 2)
+        height = (np.arange(values.shape[0]) - centre[0]) * voxel_size_A
+        above = values[height > z].sum() >= values[height < z].sum()
         membrane = MembraneFrame((0.0, 0.0, 1.0 if above else -1.0), (x, y, z))
     return crop_to_content(Density(scaled.astype(np.float32), voxel_size_A, 0.5 * voxel_size_A, membrane))
 
@@ -156,7 +158,7 @@ def read_density_map(
     voxel_size_A: float | None = None,
     mass_kDa: float | None = None,
     dark: bool = False,
-    bilayer_in_middle: bool = False,
+    bilayer_at_A: float | None = None,
 ) -> Density:
     """An MRC map as a Density, molecule bright unless `dark`; an empty or constant map is refused in one sentence."""
     source = open_tomogram(path, voxel_size_A=voxel_size_A, finest_A=_FINEST_MAP_A)
@@ -165,4 +167,4 @@ def read_density_map(
         raise UserError(f"{path}: the map is constant; give a density map of one molecule")
     size = max(source.voxel_size_A, _WORKING_VOXEL_A)
     volume = resample(-volume if dark else volume, source.voxel_size_A, size)
-    return density_from_map(volume, size, mass_kDa, bilayer_in_middle)
+    return density_from_map(volume, size, mass_kDa, bilayer_at_A)
