@@ -13,7 +13,7 @@ from tomotwin_core.coordinates import ENDINGS, Coordinates, read_all_coordinates
 from tomotwin_core.embedding import EmbeddingField, open_field
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
-from tomotwin_core.picking.examples import Examples, references_from_examples
+from tomotwin_core.picking.examples import Examples, Strangers, references_from_examples
 from tomotwin_core.picking.from_positions import examples_at_positions
 from tomotwin_core.picking.from_structures import references_from_densities
 from tomotwin_core.picking.from_subtomograms import examples_of_subtomograms
@@ -83,9 +83,10 @@ def collect_references(
     if not examples:
         return found
     everything = np.concatenate([f.sample() for f in fields.values()]) if fields else None
+    strangers = Strangers(seen, settings.seed) if seen else None
     # The first targets decide the space in which all of them compete.
     space = found.space if molecules else None
-    more = references_from_examples(examples, model_hash, everything, space, seen, seed=settings.seed)
+    more = references_from_examples(examples, model_hash, everything, space, strangers, seed=settings.seed)
     made_by = found.made_by or {"acquisition": asdict(acquisition), "reference": asdict(settings)}
     background = found.background if molecules else more.background
     return replace(more, targets=found.targets + more.targets, made_by=made_by, background=background)

@@ -32,6 +32,7 @@ _MANY = 10
 _PEAKS_LEFT = 4
 # A library molecule whose prototype is so close to the target's may be the target: its peaks are not wrong ones.
 _LOOKALIKE = 0.9
+_EVERYWHERE = LocationSettings(min_score=-1.0, competition=False)
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,19 @@ def references_from_examples(
     model_hash: str,
     everything: np.ndarray | None = None,
     space: Space | None = None,
-    seen: Sequence[Seen] = (),
+    strangers: Strangers | None = None,
     prototypes: int = 3,
     seed: int = 0,
 ) -> ReferenceSet:
     """One target for each of the examples.
 
     everything : embeddings (m, 32) from all over the tomograms to be picked.  space : that of other targets to compete with.
-    seen : simulated tomograms of molecules that are not these.
+    strangers : simulated tomograms of molecules that are not these.
     """
     if not examples:
         raise UserError("the coordinates hold no position; give at least one")
-    simulated = space_of(seen) if seen else None
     if space is None:
-        space = _space(everything, simulated)
+        space = _space(everything, strangers.space if strangers else None)
     targets = []
     for one in examples:
         kept = agreeing(space.transform(one.embeddings))
@@ -71,12 +71,79 @@ def references_from_examples(
     if everything is not None:
         background = _background(space.transform(everything), targets, seed)
     made = ReferenceSet(tuple(targets), model_hash, space=space, background=background)
-    if simulated is None:
+    if strangers is None:
         return made
-    # Each domain is centred on its own background.
-    there = replace(made, space=replace(space, centre=simulated.centre))
     counts = {one.name: min(len(one.embeddings), _MANY) for one in examples}
-    return replace(made, targets=_calibrated(there, counts, seen, seed))
+    return replace(made, targets=strangers.calibrated(made, counts))
+
+
+class Strangers:
+    """Simulated tomograms of other molecules, and what is learnt from them once for any number of targets."""
+
+    def __init__(self, seen: Sequence[Seen], seed: int = 0) -> None:
+        self.seen, self.space, self._seed = seen, space_of(seen), seed
+        self._right: dict[tuple[int, bytes], tuple[np.ndarray, float]] = {}
+
+    def calibrated(self, references: ReferenceSet, counts: dict[str, int]) -> tuple[Target, ...]:
+        """The targets with calibrated scores; counts: how many examples each was made from."""
+        # Each domain is centred on its own background.
+        there = replace(references, space=replace(references.space, centre=self.space.centre))
+        crowd = self._crowd_prototypes(there.space)
+        own = [judged_peaks(there, s, _EVERYWHERE) for s in self.seen]
+        targets = []
+        for index, target in enumerate(references.targets):
+            alike = {name for name, p in crowd.items() if float((target.prototypes @ p).max()) > _LOOKALIKE}
+            wrong = []
+            for s, peaks in zip(self.seen, own, strict=True):
+                scores, _, xyz = peaks[index]
+                wrong.append(scores[~_near(xyz, s, alike, tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A)])
+            right, prevalence = self._right_scores(there, counts[target.name])
+            both = np.concatenate([right, *wrong])
+            calibration = Calibration.fitted(both, np.arange(len(both)) < len(right))
+            targets.append(replace(target, calibration=calibration and replace(calibration, prevalence=prevalence)))
+        return tuple(targets)
+
+    def _crowd_prototypes(self, space: Space) -> dict[str, np.ndarray]:
+        embeddings, label = examples_of(self.seen)
+        moved = space.transform(embeddings)
+        return {str(name): prototypes_of(moved[label == name], 1)[0] for name in np.unique(label)}
+
+    def _right_scores(self, references: ReferenceSet, number: int) -> tuple[np.ndarray, float]:
+        """Scores of right peaks of library molecules, each found with a reference made from `number` examples of it (which
+        do not count), and which share of all peaks was right."""
+        key = number, references.space.matrix.tobytes()
+        if key not in self._right:
+            self._right[key] = _right_scores(references, number, self.seen, self._seed)
+        return self._right[key]
+
+
+def _right_scores(references: ReferenceSet, number: int, seen: Sequence[Seen], seed: int) -> tuple[np.ndarray, float]:
+    rng = np.random.default_rng(seed)
+    embeddings, label = examples_of(seen)
+    moved = references.space.transform(embeddings)
+    targets, chosen = [], {}
+    for name in np.unique(label):
+        members = np.flatnonzero(label == name)
+        if len(members) >= number + _PEAKS_LEFT:
+            chosen[str(name)] = rng.choice(members, number, replace=False)
+            diameter = _diameter(seen, str(name))
+            targets.append(Target(str(name), prototypes_of(moved[chosen[str(name)]], 3), diameter))
+    if not targets:
+        return np.empty(0), 0.0
+    library = replace(references, targets=tuple(targets))
+    scores, n_peaks, first = [], 0, 0
+    for s in seen:
+        for target, (score, right, xyz) in zip(targets, judged_peaks(library, s, _EVERYWHERE), strict=True):
+            own = chosen[target.name] - first
+            used = s.tomogram.truth.xyz[own[(own >= 0) & (own < len(s.label))]]
+            fresh = np.ones(len(xyz), bool)
+            if len(used) and len(xyz):
+                fresh = cKDTree(used).query(xyz)[0] > tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A
+            scores.append(score[right & fresh])
+            n_peaks += int(fresh.sum())
+        first += len(s.label)
+    pooled = np.concatenate(scores)
+    return pooled, len(pooled) / max(n_peaks, 1)
 
 
 def agreeing(embeddings: np.ndarray) -> np.ndarray:
@@ -102,69 +169,6 @@ def _background(embeddings: np.ndarray, targets: Sequence[Target], seed: int) ->
     """Prototypes of what a tomogram is full of: of the half of its places that look least like the targets."""
     likeness = (embeddings @ np.concatenate([t.prototypes for t in targets]).T).max(1)
     return background_prototypes(embeddings[likeness <= np.median(likeness)], seed)
-
-
-def _calibrated(
-    references: ReferenceSet, counts: dict[str, int], seen: Sequence[Seen], seed: int
-) -> tuple[Target, ...]:
-    location = LocationSettings(min_score=-1.0, competition=False)
-    crowd = _crowd_prototypes(references.space, seen)
-    own = [judged_peaks(references, s, location) for s in seen]
-    right: dict[int, tuple[np.ndarray, float]] = {}
-    targets = []
-    for index, target in enumerate(references.targets):
-        number = counts[target.name]
-        if number not in right:
-            right[number] = _right_scores(references, number, seen, location, seed)
-        alike = {name for name, p in crowd.items() if float((target.prototypes @ p).max()) > _LOOKALIKE}
-        wrong = []
-        for s, peaks in zip(seen, own, strict=True):
-            scores, _, xyz = peaks[index]
-            wrong.append(scores[~_near(xyz, s, alike, tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A)])
-        scores, prevalence = right[number]
-        both = np.concatenate([scores, *wrong])
-        calibration = Calibration.fitted(both, np.arange(len(both)) < len(scores))
-        targets.append(replace(target, calibration=calibration and replace(calibration, prevalence=prevalence)))
-    return tuple(targets)
-
-
-def _crowd_prototypes(space: Space, seen: Sequence[Seen]) -> dict[str, np.ndarray]:
-    embeddings, label = examples_of(seen)
-    moved = space.transform(embeddings)
-    return {str(name): prototypes_of(moved[label == name], 1)[0] for name in np.unique(label)}
-
-
-def _right_scores(
-    references: ReferenceSet, number: int, seen: Sequence[Seen], location: LocationSettings, seed: int
-) -> tuple[np.ndarray, float]:
-    """Scores of right peaks of library molecules, each found with a reference made from `number` examples of it (which do
-    not count), and which share of all peaks was right."""
-    rng = np.random.default_rng(seed)
-    embeddings, label = examples_of(seen)
-    moved = references.space.transform(embeddings)
-    targets, chosen = [], {}
-    for name in np.unique(label):
-        members = np.flatnonzero(label == name)
-        if len(members) >= number + _PEAKS_LEFT:
-            chosen[str(name)] = rng.choice(members, number, replace=False)
-            diameter = _diameter(seen, str(name))
-            targets.append(Target(str(name), prototypes_of(moved[chosen[str(name)]], 3), diameter))
-    if not targets:
-        return np.empty(0), 0.0
-    library = replace(references, targets=tuple(targets))
-    scores, n_peaks, first = [], 0, 0
-    for s in seen:
-        for target, (score, right, xyz) in zip(targets, judged_peaks(library, s, location), strict=True):
-            own = chosen[target.name] - first
-            used = s.tomogram.truth.xyz[own[(own >= 0) & (own < len(s.label))]]
-            fresh = np.ones(len(xyz), bool)
-            if len(used) and len(xyz):
-                fresh = cKDTree(used).query(xyz)[0] > tolerance_A(target.diameter_A) / MODEL_VOXEL_SIZE_A
-            scores.append(score[right & fresh])
-            n_peaks += int(fresh.sum())
-        first += len(s.label)
-    pooled = np.concatenate(scores)
-    return pooled, len(pooled) / max(n_peaks, 1)
 
 
 def _near(xyz: np.ndarray, seen: Seen, names: set[str], distance: float) -> np.ndarray:

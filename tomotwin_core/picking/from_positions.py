@@ -9,9 +9,8 @@ import numpy as np
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
-from tomotwin_core.picking.examples import Examples, references_from_examples
+from tomotwin_core.picking.examples import Examples, Strangers, references_from_examples
 from tomotwin_core.picking.references import ReferenceSet, Space
-from tomotwin_core.picking.simulated import Seen
 
 
 def references_from_positions(
@@ -20,16 +19,16 @@ def references_from_positions(
     diameter_A: float | None = None,
     prototypes: int = 3,
     space: Space | None = None,
-    seen: Sequence[Seen] = (),
+    strangers: Strangers | None = None,
 ) -> ReferenceSet:
     """One target per label (or one target `name` of all positions) from positions in embedded tomograms.
 
-    `space` is that of other targets to compete with, `seen` are simulated tomograms of other molecules, if there are any
+    `space` is that of other targets to compete with, `strangers` are simulated tomograms of other molecules, if there are any
     (`references_from_examples`). With six or more examples those that do not agree with the rest are dropped.
     """
     examples = examples_at_positions(positions, name, diameter_A)
     everything = np.concatenate([f.sample() for f in {str(f.path): f for f, _ in positions}.values()])
-    return references_from_examples(examples, positions[0][0].model_hash, everything, space, seen, prototypes)
+    return references_from_examples(examples, positions[0][0].model_hash, everything, space, strangers, prototypes)
 
 
 def examples_at_positions(
