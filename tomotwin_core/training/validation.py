@@ -2,7 +2,7 @@
 locate and pick.
 
 References are made as the TomoTwin paper makes them, from a few positions in the tomogram itself, which costs no
-simulation; thresholds come from the null distribution of the peaks' scores. The tomograms are simulated once into a
+simulation. Each half of a tomogram is picked at the thresholds that were best in the other half. The tomograms are simulated once into a
 folder, or are any that `tomotwin simulate` wrote. A species counts as seen when the training has it.
 """
 
@@ -102,16 +102,15 @@ def validate(
     masses: dict[str, float] | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """One row per species and tomogram: group (seen or unseen), species, mass_kDa, n_true, f1 of the picks at the
-    threshold the software chose, best_f1 over all thresholds."""
+    """One row per species and tomogram: group (seen or unseen), species, mass_kDa, n_true, f1 of each
+    half at the other half's best threshold, best_f1 over all thresholds of the whole."""
     embedder = DenseEmbedder(network, device)
     rows = []
     for tomogram in tomograms:
         embeddings, _ = embedder.whole(np.asarray(tomogram.volume, np.float32))
         references = references_in(embeddings, tomogram.truth, examples)
         candidates = _candidates(embeddings, references, tomogram.truth)
-        picks, _ = pick(candidates)
-        for score in evaluate(picks, tomogram.truth, candidates):
+        for score in evaluate(_picks(candidates, tomogram.truth), tomogram.truth, candidates):
             rows.append(
                 {
                     "group": "seen" if score.label in trained else "unseen",
@@ -150,6 +149,18 @@ def references_in(embeddings: np.ndarray, truth: Coordinates, examples: int, see
         prototypes = prototypes_of(space.transform(embeddings[tuple(index.T)]), _PROTOTYPES)
         targets.append(Target(name, prototypes, float(np.nanmedian(part.diameter_A))))
     return ReferenceSet(tuple(targets), "", space=space)
+
+
+def _picks(candidates: Coordinates, truth: Coordinates) -> Coordinates:
+    """The picks of each half, along x, at the thresholds that are best in the other."""
+    assert truth.shape is not None
+    middle = truth.shape[2] / 2
+    halves = [[t.select((t.xyz[:, 0] < middle) == left) for t in (candidates, truth)] for left in (True, False)]
+    picks = []
+    for (found, _), (others, true) in zip(halves, reversed(halves), strict=True):
+        scores = evaluate(others, true, others, list(np.unique(truth.label))) if len(true) else []
+        picks.append(pick(found, None, {s.label: s.best_threshold for s in scores})[0])
+    return Coordinates.concatenate(picks)
 
 
 def _candidates(embeddings: np.ndarray, references: ReferenceSet, truth: Coordinates) -> Coordinates:
