@@ -18,8 +18,8 @@ Speed: correlating 4400 templates by FFT costs 4400 Fourier transforms of the to
 15 degrees are alike, so they are written as sums of some dozens to hundreds of common volumes (a singular value
 decomposition, Halko, Martinsson and Tropp, SIAM Rev. 53, 217, 2011); these are correlated by FFT, and each template's
 correlation is a sum of theirs, one matrix product. The sums hold 98 % of the templates' variance, or what `RANK_LIMIT`
-volumes can (96 % for a proteasome), and are brought back to unit length: the score is the correlation with a template that
-agrees with the true one to 0.99 (0.98). Memory beside tomogram, score and templates is bounded by about `MEMORY_BYTES`.
+volumes can (93 % for a proteasome), and are brought back to unit length: the score is the correlation with a template that
+agrees with the true one to 0.99 (0.96). Memory beside tomogram, score and templates is bounded by about `MEMORY_BYTES`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.reconstruction import reconstruct
 from tomotwin_core.structures.density import Density, low_passed
 
-RANK_LIMIT = 512
+RANK_LIMIT = 384
 VARIANCE_KEPT = 0.98
 MEMORY_BYTES = 2.0e9
 # Room around the template for what the CTF spreads out, voxels.
