@@ -103,13 +103,13 @@ def test_a_microtubule_is_25_nm_wide_with_a_lumen_and_13_or_14_protofilaments(pr
 
 
 def test_tubulin_repeats_every_41_A_along_the_protofilament_and_the_dimer_every_82() -> None:
-    volume = built("tubulin", 1640.0, 5.0, 61)
+    volume = built("tubulin", 1148.0, 5.0, 61)
     assert strongest(volume, 5.0, 30, 60) == pytest.approx(41.0, abs=0.3)
     assert strongest(volume, 5.0, 76, 88) == pytest.approx(82.0, abs=1.0)
 
 
 def test_neighbouring_protofilaments_rise_by_9_5_A_in_a_left_handed_helix() -> None:
-    volume = built("tubulin", 820.0, 4.1, 75)[20:-20]
+    volume = built("tubulin", 492.0, 4.1, 75)[20:-20]
     power = np.fft.rfft(volume, axis=0)
     turned_power = np.fft.rfft(turned(volume, 360 / 13), axis=0)
     line = round(len(volume) * 4.1 / 41.0)

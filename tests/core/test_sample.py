@@ -142,8 +142,8 @@ def test_balls_are_crowded_up_to_the_jamming_limit_of_random_placement() -> None
     z, y, x = np.ogrid[-half : half + 1, -half : half + 1, -half : half + 1]
     body = z**2 + y**2 + x**2 <= 3.3**2
     copy = RotatedCopy(body.astype(np.float32), body, np.eye(3), np.zeros(3))
-    sample, rng = Sample.empty((70, 70, 70), 10.0, 70), np.random.default_rng(7)
-    for _ in range(1200):
+    sample, rng = Sample.empty((45, 45, 45), 10.0, 45), np.random.default_rng(7)
+    for _ in range(400):
         if not sample.place("ball", copy, rng):
             room = sample.free_places(copy.inner_radius_vox(), rng)
             if not len(room) or not sample.place("ball", copy, rng, room):
