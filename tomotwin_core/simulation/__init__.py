@@ -1,7 +1,8 @@
 """Simulated tomograms: sample, microscope, tilt series, reconstruction, data sets.
 
 acquisition.py     how a tilt series is taken, every quantity with its unit; random draws of it
-building.py        a whole sample from its settings; sample.py, ice.py, molecules.py, membranes.py, furniture.py its parts
+building.py        a whole sample from its settings; sample.py, ice.py, molecules.py, membranes.py, filaments.py,
+                   furniture.py its parts
 gridding.py        projection along tilts and back-projection (non-uniform FFT)
 optics.py          CTF, radiation damage, loss in the ice
 detector.py        MTF, DQE and noise
