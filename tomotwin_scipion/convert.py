@@ -21,6 +21,7 @@ import numpy as np
 from pwem.convert.transformations import euler_matrix
 from pwem.emlib.image import ImageHandler
 from pwem.objects import Image, Volume
+from pyworkflow.object import Float
 from pyworkflow.utils import cleanPath, createAbsLink
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
@@ -36,10 +37,13 @@ VOXEL_SIZE_TOLERANCE = 1e-3
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
+FDR_ATTRIBUTE = "_tomotwinFDR"
+"""Extended attribute of coordinates: share of false picks expected among those of the target that score at least as much."""
+
 
 class Pick(NamedTuple):
-    """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity, and where the
-    orientation is known RELION's angles rot, tilt and psi in degrees."""
+    """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity, and where they are
+    known RELION's angles rot, tilt and psi in degrees, and the false-discovery rate expected at that similarity."""
 
     x: float
     y: float
@@ -48,6 +52,7 @@ class Pick(NamedTuple):
     score: float
     diameter: float
     angles: Optional[Tuple[float, float, float]] = None
+    fdr: Optional[float] = None
 
 
 # ------------------------------ tomograms and volumes ------------------------------
@@ -135,6 +140,7 @@ def read_picks(path: str) -> List[Pick]:
             score=float(row["tomotwinScore"]),
             diameter=float(row["tomotwinDiameterAngst"]),
             angles=_angles(row),
+            fdr=float(row["tomotwinFDR"]) if "tomotwinFDR" in row else None,
         )
         for row in read_table(path, "particles")
     ]
@@ -153,7 +159,7 @@ def particle_matrix(angles: Optional[Tuple[float, float, float]]) -> np.ndarray:
 
 
 def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
-    """A coordinate of Scipion out of a pick."""
+    """A coordinate of Scipion out of a pick; one with a false-discovery rate has the extended attribute `FDR_ATTRIBUTE`."""
     coordinate = Coordinate3D()
     coordinate.setVolume(tomogram)  # before the position, which refers to its origin
     coordinate.setPosition(pick.x, pick.y, pick.z, BOTTOM_LEFT_CORNER)
@@ -161,6 +167,8 @@ def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
     coordinate.setMatrix(particle_matrix(pick.angles))
     coordinate.setGroupId(group)
     coordinate.setScore(pick.score)
+    if pick.fdr is not None:
+        setattr(coordinate, FDR_ATTRIBUTE, Float(pick.fdr))
     return coordinate
 
 
@@ -185,7 +193,8 @@ def write_positions(
     tsIds
         Tomograms whose coordinates are written.
     names
-        Target's name by group id, written together with the score; without it neither is.
+        Target's name by group id, written together with the score; without it neither is. Coordinates of other groups
+        are left out.
     diameters
         Particle diameter by group id, in A; the box size where it is not given.
     """
@@ -202,6 +211,8 @@ def write_positions(
         for coordinate in coordinates.iterCoordinates(volume=tomogram):
             position = coordinate.getPosition(BOTTOM_LEFT_CORNER)
             group = coordinate.getGroupId()
+            if names is not None and group not in names:
+                continue
             row: list = [tsId] + [float(value * factor) for value in position]
             row.append((diameters or {}).get(group, box))
             if names is not None:

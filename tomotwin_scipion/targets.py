@@ -4,23 +4,38 @@ A target becomes one source of ``tomotwin reference`` and one group id (from 1 o
 is kept as a JSON file beside the picks, so that every step, the summary and a later *Continue* agree on it.
 """
 
+import csv
 import json
 import os
+import re
 import struct
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
+import numpy as np
 from pwem.objects import AtomStruct, SetOfAtomStructs, SetOfVolumes, Volume
-from tomo.objects import SetOfCoordinates3D
+from pyworkflow.utils import makePath
+from tomo.objects import Coordinate3D, SetOfAverageSubTomograms, SetOfCoordinates3D, SetOfSubTomograms
 
 from .convert import target_name, write_positions, write_reference_volume
-from .objects import SetOfTomogramEmbeddings
 
 EXAMPLES = "examples"
 """Name of the target that example positions make."""
 
+SUBTOMOGRAMS = "subtomograms:"
+"""In front of a folder of subtomograms where the engine wants a source."""
+
+DATABASES = ("pdb", "emdb", "library")
+"""Prefixes with which the engine fetches a target by its identifier."""
+
+GROUPS_FILE = "groups.csv"
+"""Table in the extra folder of a run that says which target each group id of its coordinates is."""
+
+MOST_SUBTOMOGRAMS = 200
+"""Of a set of subtomograms no more are taken for a reference, evenly spread over it."""
+
 
 class Target(NamedTuple):
-    """One target: group id in the coordinates, name in the engine's files, and the file it is made from."""
+    """One target: group id in the coordinates, name in the engine's files, and the source it is made from."""
 
     group: int
     name: str
@@ -34,29 +49,41 @@ class Measured(NamedTuple):
     threshold: float  # similarity that it proposes; NaN where it could not find one
 
 
+# ------------------------------ maps, models, subtomograms ------------------------------
 def iter_references(pointers: Iterable[Any]) -> Iterable[Any]:
-    """Volumes and atomic models behind a multi-pointer parameter, sets opened, in the user's order."""
+    """What is behind a multi-pointer parameter, in the user's order: volumes and atomic models, whose sets are opened,
+    and sets of subtomograms as they are."""
     for pointer in pointers:
         reference = pointer.get()
-        if isinstance(reference, (SetOfVolumes, SetOfAtomStructs)):
+        isMany = isinstance(reference, (SetOfVolumes, SetOfAtomStructs)) and not is_cut_out(reference)
+        if isMany:
             for item in reference.iterItems():
                 yield item.clone()
         elif reference is not None:
             yield reference
 
 
+def is_cut_out(reference: Any) -> bool:
+    """Whether it is a set of subtomograms, which are examples of one particle; averages of them are maps."""
+    return isinstance(reference, SetOfSubTomograms) and not isinstance(reference, SetOfAverageSubTomograms)
+
+
 def prepare_targets(references: Iterable[Any], folder: str) -> List[Target]:
-    """Name the references and bring each to a file the engine reads, under `folder`.
+    """Name the references and bring each to files the engine reads, under `folder`.
 
     Volumes become MRC files with the right voxel size in the header; atomic models are taken where they are.
     """
     targets: List[Target] = []
     for reference in references:
+        taken = {target.name for target in targets}
         if isinstance(reference, AtomStruct):
             source = reference.getFileName()
-            name = target_name(source, {target.name for target in targets})
+            name = target_name(source, taken)
+        elif is_cut_out(reference):
+            name = target_name("subtomograms", taken)
+            source = SUBTOMOGRAMS + _write_subtomograms(reference, os.path.join(folder, name))
         elif isinstance(reference, Volume):
-            name = target_name(reference.getFileName(), {target.name for target in targets})
+            name = target_name(reference.getFileName(), taken)
             source = os.path.join(folder, name + ".mrc")
             write_reference_volume(reference, source)
         else:
@@ -65,28 +92,96 @@ def prepare_targets(references: Iterable[Any], folder: str) -> List[Target]:
     return targets
 
 
-def prepare_examples(
-    coordinates: SetOfCoordinates3D,
-    embeddings: SetOfTomogramEmbeddings,
-    targets: Iterable[Target],
+def _write_subtomograms(subtomograms: SetOfSubTomograms, folder: str) -> str:
+    makePath(folder)
+    chosen = set(np.linspace(0, subtomograms.getSize() - 1, MOST_SUBTOMOGRAMS).round().astype(int).tolist())
+    for number, item in enumerate(subtomograms.iterItems()):
+        if number in chosen:
+            write_reference_volume(item, os.path.join(folder, f"{number:06d}.mrc"))
+    return folder
+
+
+# ------------------------------ identifiers ------------------------------
+def parse_identifiers(text: str) -> List[str]:
+    """The sources of a text such as ``pdb:4v6x, emdb:2660``, separated by commas, spaces or new lines.
+
+    Raises
+    ------
+    ValueError
+        For a word that does not begin with the name of a database.
+    """
+    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+    for word in words:
+        database, _, identifier = word.partition(":")
+        if database not in DATABASES or not re.fullmatch(r"[\w-]+", identifier, flags=re.ASCII):
+            known = ", ".join(name + ":" for name in DATABASES)
+            raise ValueError(f"'{word}' names no molecule: write one of {known} and its identifier, such as pdb:4v6x.")
+    return words
+
+
+def add_identifiers(text: str, targets: List[Target]) -> None:
+    """Make a target of every identifier of a text."""
+    for source in parse_identifiers(text):
+        name = target_name(source.partition(":")[2], {target.name for target in targets})
+        targets.append(Target(len(targets) + 1, name, source))
+
+
+# ------------------------------ example positions ------------------------------
+def add_examples(
+    sets: Iterable[SetOfCoordinates3D],
+    targets: List[Target],
     folder: str,
-) -> Tuple[Target, List[str]]:
-    """Make one more target out of example positions.
+    samplingRate: float,
+    tsIds: Iterable[str],
+    byGroup: bool = False,
+    diameter: float = 0.0,
+) -> List[str]:
+    """Make targets of example positions: one of each set, or one of each of its groups where the run that made the set
+    says which target a group is, or `byGroup` asks for it.
+
+    Their files list the positions in voxels of `samplingRate` (A) in the tomograms `tsIds`, with a `diameter` (A) where one
+    is given, else with that which the set's own run measured, else with the box size.
 
     Returns
     -------
-    The target, whose file lists the positions in voxels of the embedded tomograms, and the embeddings that have
-    some.
+    The tomograms that have some.
     """
-    known = list(targets)
-    name = target_name(EXAMPLES, {target.name for target in known})
-    path = os.path.join(folder, name + ".star")
-    zarrs = {item.getTsId(): item.getFileName() for item in embeddings.iterItems()}
-    tsIds = sorted(set(coordinates.getTSIds()) & set(zarrs))
-    write_positions(coordinates, path, embeddings.getSamplingRate(), tsIds)
-    return Target(len(known) + 1, name, path), [zarrs[tsId] for tsId in tsIds]
+    wanted, used = set(tsIds), set()
+    for coordinates in sets:
+        here = sorted(set(coordinates.getTSIds()) & wanted)
+        used.update(here)
+        names, diameters = read_groups(groups_file(coordinates))
+        groups = sorted(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+        diameters = dict.fromkeys(groups, diameter) if diameter else diameters
+        if names or (byGroup and len(groups) > 1):
+            parts: List[Any] = [(names.get(group, f"group_{group}"), group) for group in groups]
+        else:
+            parts = [(EXAMPLES, None)]
+        for called, group in parts:
+            name = target_name(called, {target.name for target in targets})
+            path = os.path.join(folder, name + ".star")
+            labels = None if group is None else {group: name}
+            write_positions(coordinates, path, samplingRate, here, labels, diameters)
+            targets.append(Target(len(targets) + 1, name, path))
+    return sorted(used)
 
 
+def groups_file(coordinates: SetOfCoordinates3D) -> str:
+    """Where the run that made the coordinates says what their groups are, if it is one of this plugin."""
+    return os.path.join(os.path.dirname(coordinates.getFileName()), "extra", GROUPS_FILE)
+
+
+def read_groups(path: str) -> Tuple[Dict[int, str], Dict[int, float]]:
+    """Names and diameters (A) of a run's targets by group id; nothing where there is no such file."""
+    if not os.path.exists(path):
+        return {}, {}
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = {int(row["group_id"]): row["target"] for row in rows}
+    return names, {int(row["group_id"]): float(row["diameter_A"]) for row in rows}
+
+
+# ------------------------------ the list of targets ------------------------------
 def write_targets(targets: Iterable[Target], path: str) -> None:
     """Keep the targets beside the picks."""
     with open(path + ".tmp", "w") as file:
@@ -101,13 +196,17 @@ def read_targets(path: str) -> List[Target]:
 
 
 def read_measured(path: str) -> Dict[str, Measured]:
-    """Diameter and proposed threshold by target, out of the header of the engine's references file.
+    """Diameter and proposed threshold by target, out of the header of the engine's references file."""
+    entries = json.loads(read_metadata(path)["references"])["targets"]
+    return {entry["name"]: Measured(entry["diameter_A"], entry["threshold"]) for entry in entries}
 
-    A safetensors file begins with the length of its header (8 bytes, little endian) and the header as JSON, whose
+
+def read_metadata(path: str) -> Dict[str, str]:
+    """The texts in the header of a safetensors file.
+
+    Such a file begins with the length of its header (8 bytes, little endian) and the header as JSON, whose
     ``__metadata__`` is free text; no library is needed to read that.
     """
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length).decode())
-    entries = json.loads(header["__metadata__"]["references"])["targets"]
-    return {entry["name"]: Measured(entry["diameter_A"], entry["threshold"]) for entry in entries}
+        return json.loads(file.read(length).decode())["__metadata__"]

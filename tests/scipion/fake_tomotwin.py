@@ -32,6 +32,7 @@ COLUMNS = (
     "tomotwinScore",
     "tomotwinDiameterAngst",
 )
+PEAKS = COLUMNS + ("tomotwinFDR",)
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 DIAMETER_A = 100.0
 DOSE_PER_TILT = 3.0
@@ -55,27 +56,86 @@ def reference(options: argparse.Namespace) -> None:
     names = []
     for source in options.inputs:
         name, _, path = source.partition("=")
-        if not os.path.exists(path):
+        if not path.startswith(("pdb:", "emdb:", "library:")) and not os.path.exists(
+            path.removeprefix("subtomograms:")
+        ):
             sys.exit(fail(f"there is no file {path}."))
         names.append(name)
     diameter = options.diameter or DIAMETER_A
     targets = [{"name": name, "diameter_A": diameter, "threshold": AUTOMATIC_THRESHOLD} for name in names]
-    header = json.dumps({"__metadata__": {"references": json.dumps({"targets": targets})}}).encode()
-    Path(options.out).write_bytes(struct.pack("<Q", len(header)) + header)
+    write_header(options.out, "references", {"targets": targets})
+
+
+def write_header(path: str, key: str, values: dict) -> None:
+    header = json.dumps({"__metadata__": {key: json.dumps(values)}}).encode()
+    Path(path).write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def read_references(path: str) -> dict:
+    return json.loads(json.loads(Path(path).read_bytes()[8:])["__metadata__"]["references"])
+
+
+def refine(options: argparse.Namespace) -> None:
+    """The places that were rejected are remembered, and found no more."""
+    picks, corrected = ([tuple(row) for row in read_places(paths)] for paths in (options.picks, options.corrected))
+    rejected = [place for place in picks if place not in corrected]
+    write_header(options.out, "references", {**read_references(options.references), "rejected": rejected})
+
+
+def read_places(paths: list[str]) -> list[tuple]:
+    """Tomogram, x, y, z and label of the rows of tables of positions."""
+    lines = [line.split() for path in paths for line in Path(path).read_text().split("data_particles")[1].splitlines()]
+    head = [words[0][1:] for words in lines if words and words[0].startswith("_")]
+    chosen = [head.index(name) for name in COLUMNS[:5]]
+    rows = [words for words in lines if len(words) == len(head) and not words[0].startswith("_")]
+    return [(row[chosen[0]], *(round(float(row[i])) for i in chosen[1:4]), row[chosen[4]]) for row in rows]
 
 
 def locate(options: argparse.Namespace) -> None:
-    header = json.loads(Path(options.references).read_bytes()[8:])
-    targets = json.loads(header["__metadata__"]["references"])["targets"]
+    references = read_references(options.references)
+    targets, rejected = references["targets"], [tuple(place) for place in references.get("rejected", [])]
+    region = read_mask(options.mask)
+    first, last = options.z_range or (0, 10**6)
     for embedding in options.inputs:
         name = Path(embedding).stem
         rows = []
         particles = json.loads(Path(embedding, "fake.json").read_text())["particles"]
         for number, (x, y, z, kind) in enumerate(particles):
-            if kind <= len(targets):
-                target = targets[kind - 1]
-                rows.append((name, x, y, z, target["name"], 0.99 - number / 100, target["diameter_A"]))
-        write(Path(options.out, f"{name}_peaks.star"), rows)
+            inside = first <= z <= last and (region is None or region[z, y, x])
+            target = targets[kind - 1] if kind <= len(targets) else None
+            if target and inside and (name, x, y, z, target["name"]) not in rejected:
+                score = 0.99 - number / 100
+                rows.append((name, x, y, z, target["name"], score, target["diameter_A"], fdr_at(score)))
+        write(Path(options.out, f"{name}_peaks.star"), rows, PEAKS)
+
+
+def fdr_at(score: float) -> float:
+    """Share of false ones among the peaks that score at least as much: 0.1 more for every hundredth below 0.99."""
+    return round(10 * (0.99 - score), 4)
+
+
+def read_mask(path: str | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    with mrcfile.open(path) as file:
+        return np.array(file.data) != 0
+
+
+def mask(options: argparse.Namespace) -> None:
+    """1 in the planes asked for and in the mask given; gold is where the tomogram is below -5."""
+    with mrcfile.open(options.inputs[0], permissive=True) as file:
+        volume = np.array(file.data)
+    if volume.min() == volume.max():
+        sys.exit(fail(f"{options.inputs[0]} is constant: there is nothing in it."))
+    given = read_mask(options.mask)
+    region = np.ones(volume.shape, np.int8) if given is None else given.astype(np.int8)
+    if options.z_range:
+        region[: options.z_range[0]] = region[options.z_range[1] + 1 :] = 0
+    if options.exclude_gold:
+        region[volume < -5] = 0
+    with mrcfile.new(options.out, overwrite=True) as file:
+        file.set_data(region)
+        file.voxel_size = options.voxel_size
 
 
 def similarity_map(options: argparse.Namespace) -> None:
@@ -86,9 +146,26 @@ def similarity_map(options: argparse.Namespace) -> None:
 def pick(options: argparse.Namespace) -> None:
     threshold = AUTOMATIC_THRESHOLD if options.threshold == "auto" else float(options.threshold)
     for peaks in options.inputs:
-        rows = [line.split() for line in Path(peaks).read_text().splitlines() if len(line.split()) == len(COLUMNS)]
-        kept = [row for row in rows if float(row[5]) >= threshold]
-        write(Path(options.out, Path(peaks).name.replace("_peaks", "_picks")), kept)
+        rows = [line.split() for line in Path(peaks).read_text().splitlines() if len(line.split()) == len(PEAKS)]
+        kept = [row for row in rows if (float(row[7]) <= options.fdr if options.fdr else float(row[5]) >= threshold)]
+        write(Path(options.out, Path(peaks).name.replace("_peaks", "_picks")), kept, PEAKS)
+        if options.summary:
+            lines = ["tomogram,target,peaks,picks,threshold,median_score,expected_fdr,expected_right,expected_recall"]
+            for label in sorted({row[4] for row in rows}):
+                own = [row for row in kept if row[4] == label]
+                rate = max((float(row[7]) for row in own), default=0.0)
+                used = min((float(row[5]) for row in own), default=1.0) if options.fdr else threshold
+                figures = (
+                    Path(peaks).stem[:-6],
+                    label,
+                    sum(row[4] == label for row in rows),
+                    len(own),
+                    used,
+                    0.9,
+                    rate,
+                )
+                lines.append(",".join(map(str, (*figures, len(own) * (1 - rate), 1))))
+            Path(options.summary).write_text("\n".join(lines) + "\n")
 
 
 def planted(kind: int, number: int) -> tuple[int, int, int]:
@@ -185,6 +262,17 @@ def main() -> None:
     parser.add_argument("--threshold", default="auto")
     parser.add_argument("--min-score", type=float)
     parser.add_argument("--embedding", action="append", default=[])
+    parser.add_argument("--fdr", type=float)
+    parser.add_argument("--summary")
+    parser.add_argument("--mask")
+    parser.add_argument("--z-range", type=int, nargs=2)
+    parser.add_argument("--picks", nargs="+")
+    parser.add_argument("--corrected", nargs="+")
+    parser.add_argument("--prior", type=float)
+    parser.add_argument("--subtomogram-contrast", choices=["dark", "bright"])
+    parser.add_argument("--voltage", type=float)
+    for option in ("--auto-slab", "--exclude-gold", "--exclude-carbon", "--no-simulation", "--ctf-corrected"):
+        parser.add_argument(option, action="store_true")
     for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose", "--tomogram-voxel-size"):
         parser.add_argument(option, type=float)
     parser.add_argument("--defocus", type=float, nargs=2)
@@ -201,6 +289,8 @@ def main() -> None:
 COMMANDS = {
     "embed": embed,
     "reference": reference,
+    "refine": refine,
+    "mask": mask,
     "locate": locate,
     "map": similarity_map,
     "pick": pick,

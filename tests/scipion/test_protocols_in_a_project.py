@@ -102,8 +102,10 @@ def test_summary_and_a_table_say_which_group_is_which_reference(picked: Any) -> 
         rows = [tuple(row.values())[:5] for row in csv.DictReader(file)]
     assert rows == [("1", "1abc", "100", "0.500", "2"), ("2", "2_def", "100", "0.500", "3")]
     text = "\n".join(picked._summary())
-    assert "*5 picks* in 2 tomograms" in text
-    assert "*1*  1abc" in text and "*2*  2_def" in text
+    assert "*5 picks* in 2 tomograms" in text and "threshold: proposed" in text
+    assert "*1*  1abc,  100 Å,  0.500,  2 picks,  FDR 20 %" in text  # the fake's rates are 0 and 0.2: at the last pick
+    assert "TS_2_nd:  2 picks (2_def 2),  FDR 10 %" in text
+    assert "false-discovery rate is 0.14" in picked._methods()[0]  # 2 x 0.2 and 3 x 0.1 of 5
 
 
 def test_references_reach_the_engine_with_scipions_voxel_size(picked: Any) -> None:
@@ -134,6 +136,7 @@ def test_the_engine_is_told_voxel_size_contrast_and_the_tomograms_acquisition(
     (reference,) = (line for line in lines if line.startswith("reference "))
     assert "--tilt-min -60 --tilt-max 60 --tilt-step 3 --dose 90" in reference
     assert "--diameter 150" in reference and "--model released" in reference
+    assert "--voltage 300" in reference and "--subtomogram-contrast dark" in reference
     assert all("--threshold 0.985" in line for line in lines if line.startswith("pick "))
     assert picking.output3DCoordinates.getSize() == 2
     assert picking.output3DCoordinates.getBoxSize() == 20
@@ -145,29 +148,6 @@ def test_the_engine_is_told_voxel_size_contrast_and_the_tomograms_acquisition(
     picking = launch(picking)
     assert [call[0] for call in calls()[before:]] == ["pick", "pick"]
     assert positions(picking.output3DCoordinates) == PLANTED
-
-
-def test_example_positions_make_a_target_of_their_own(
-    project: Any, launch: Any, embedded: Any, picked: Any, calls: Any
-) -> None:
-    from tomotwin_view.star import read_table
-
-    protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1)
-    point(protocol.inputEmbeddings, embedded, "Embeddings")
-    point(protocol.inputExamples, picked, "output3DCoordinates")
-    protocol = launch(protocol)
-    (reference,) = (call for call in calls() if call[0] == "reference")
-    star = protocol._getExtraPath("references", "examples.star")
-    assert f"examples={star}" in reference
-    assert [word for word in reference if word.endswith(".zarr")] == [
-        embedded._getExtraPath(tsId + ".zarr") for tsId in sorted(PLANTED)
-    ]
-    assert {row["tomotwinVoxelSizeAngst"] for row in read_table(star, "tomotwin_tomograms")} == {"8.00000"}
-    rows = read_table(star, "particles")
-    assert {float(row["tomotwinDiameterAngst"]) for row in rows} == {14 * VOXEL_SIZE_A}
-    found = {(row["rlnTomoName"], *(float(row["rlnCoordinate" + axis]) for axis in "XYZ")) for row in rows}
-    assert found == {(tsId, *position) for tsId, particles in PLANTED.items() for position in particles}
-    assert protocol._getTargets()[0].name == "examples"
 
 
 def test_a_failing_tomogram_is_left_out_named_and_tried_again_by_continue(
@@ -208,6 +188,12 @@ def test_finding_nothing_is_said_and_not_passed_on(project: Any, launch: Any, em
     ("values", "sentence"),
     [
         ({"thresholdMode": 1, "threshold": 2.0}, "a similarity is a number from -1 to 1"),
+        ({"thresholdMode": 2, "fdr": 1.0}, "False picks: it is a share"),
+        ({"identifiers": "4v6x"}, "'4v6x' names no molecule"),
+        ({"zFirst": 3}, "give both the first and the last"),
+        ({"zFirst": 9, "zLast": 3}, "with the smaller number first"),
+        ({"zFirst": 0, "zLast": 30}, "has planes 0 to 29"),
+        ({"diameter": 5.0}, "within 10 and 2000"),
         ({"diameter": -1.0}, "cannot be negative"),
         ({"tiltMin": 60.0, "tiltMax": -60.0}, "the first must be smaller than the last"),
         ({"tiltStep": 0.0}, "the step must be larger than 0"),

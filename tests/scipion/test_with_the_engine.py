@@ -68,7 +68,7 @@ def test_a_place_given_as_the_example_is_the_best_pick_within_half_the_grid_in_s
 
     picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=0.5)
     point(picking.inputEmbeddings, embedded, "Embeddings")
-    point(picking.inputExamples, examples, "outputCoordinates")
+    picking.inputExamples.append(Pointer(examples, extended="outputCoordinates"))
     picking = launch(picking)
     coordinates = picking.output3DCoordinates
     best = max((item.clone() for item in coordinates.iterCoordinates()), key=lambda item: item.getScore())

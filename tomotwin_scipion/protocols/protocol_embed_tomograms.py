@@ -17,14 +17,12 @@ from ..constants import (
     LARGEST_VOXEL_SIZE_A,
     MODEL_VOXEL_SIZE_A,
     OUTPUT_EMBEDDINGS,
-    RELEASED_MODEL,
     SMALLEST_VOXEL_SIZE_A,
 )
 from ..convert import link_tomogram, plain_path
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
+from .model_choice import chosen_model, define_model_params, validate_model
 from .protocol_base import TwinProtocol
-
-MODEL_RELEASED, MODEL_TRAINED, MODEL_FILE = range(3)
 
 
 class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
@@ -67,35 +65,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
             "look; choose *bright* where the contrast was inverted (as some packages do for subtomogram "
             "averaging). The wrong choice finds next to nothing.",
         )
-        form.addParam(
-            "modelFrom",
-            params.EnumParam,
-            choices=["released", "trained in this project", "file"],
-            default=MODEL_RELEASED,
-            expertLevel=LEVEL_ADVANCED,
-            label="Model",
-            help="The network's weights: the released general model that comes with the software, an output of a "
-            "training protocol, or a file.",
-        )
-        form.addParam(
-            "inputModel",
-            params.PointerParam,
-            pointerClass="TomoTwinModel",
-            allowsNull=True,
-            condition=f"modelFrom == {MODEL_TRAINED}",
-            expertLevel=LEVEL_ADVANCED,
-            label="Trained model",
-            help="Output of a training protocol.",
-        )
-        form.addParam(
-            "modelFile",
-            params.FileParam,
-            allowsNull=True,
-            condition=f"modelFrom == {MODEL_FILE}",
-            expertLevel=LEVEL_ADVANCED,
-            label="Model file",
-            help="A model in safetensors format, as `tomotwin train` writes it.",
-        )
+        define_model_params(form, "Model", "The network's weights.", expertLevel=LEVEL_ADVANCED)
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
@@ -116,8 +86,10 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
         try:
             with self._lock:
                 tomogram = self._getTomogram(tsId)
-                makePath(self._getTmpPath())
-                path = link_tomogram(tomogram, self._getTmpPath())
+                # Kept with the embedding, which refers to it: picking looks at the tomogram for gold and the like.
+                folder = self._getExtraPath("tomograms")
+                makePath(folder)
+                path = link_tomogram(tomogram, folder)
             args = [path, "--out", self._getExtraPath()] + self._settingsArgs() + self._engineArgs()
             Plugin.runTomotwin(self, "embed", args, gpu=True, expected=self._getZarr(tsId))
             self._setFailure(tsId, None)
@@ -146,7 +118,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
         if output is None or output.getSize() == 0:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
             raise RuntimeError("No tomogram could be embedded. " + " ".join(reasons))
-        output.setModel(self._getModel())
+        output.setModel(chosen_model(self))
         self._closeOutput(output)
 
     # ------------------------------ info ------------------------------
@@ -169,11 +141,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
         ]
         if missing:
             errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
-        if self.modelFrom == MODEL_TRAINED and self.inputModel.get() is None:
-            errors.append("Model: choose the trained model, or take the released one.")
-        if self.modelFrom == MODEL_FILE and not os.path.isfile(self.modelFile.get() or ""):
-            errors.append(f"Model: there is no file {self.modelFile.get() or 'given'}.")
-        return errors
+        return errors + validate_model(self)
 
     def _warnings(self) -> List[str]:
         samplingRate = self.inputTomograms.get().getSamplingRate()
@@ -212,7 +180,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
         """Options of ``tomotwin embed`` that change its result."""
         return [
             "--model",
-            self._getModel(),
+            chosen_model(self),
             "--voxel-size",
             f"{self.inputTomograms.get().getSamplingRate():g}",
             "--contrast",
@@ -222,13 +190,6 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
     def _getZarr(self, tsId: str) -> str:
         return self._getExtraPath(tsId + ".zarr")
 
-    def _getModel(self) -> str:
-        if self.modelFrom == MODEL_TRAINED:
-            return self.inputModel.get().getPath()
-        if self.modelFrom == MODEL_FILE:
-            return self.modelFile.get()
-        return RELEASED_MODEL
-
     def _getOutput(self) -> SetOfTomogramEmbeddings:
         """The output set, made with the first embedding and appended to afterwards."""
         output = getattr(self, OUTPUT_EMBEDDINGS, None)
@@ -237,7 +198,7 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
             return output
         output = SetOfTomogramEmbeddings.create(self._getPath(), template="embeddings%s.sqlite")
         output.setTomograms(self.inputTomograms)
-        output.setModel(self._getModel())
+        output.setModel(chosen_model(self))
         output.setStreamState(Set.STREAM_OPEN)
         self._defineOutputs(**{OUTPUT_EMBEDDINGS: output})
         self._defineSourceRelation(self.inputTomograms, output)

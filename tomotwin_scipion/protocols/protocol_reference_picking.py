@@ -1,53 +1,72 @@
 """Protocol *reference picking*: embedded tomograms and named targets in, coordinates out."""
 
-import csv
 import os
-from collections import Counter
+import shutil
 from typing import Any, List, Tuple
 
 import numpy as np
-from pwem.objects import Volume
 from pyworkflow import BETA
 from pyworkflow.object import Set
-from pyworkflow.protocol import LEVEL_ADVANCED, STEPS_PARALLEL, params
+from pyworkflow.protocol import STEPS_PARALLEL, params
 from pyworkflow.utils import cleanPath, makePath
-from tomo.objects import Coordinate3D, SetOfCoordinates3D, SetOfTomograms, Tomogram
+from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 from tomo.protocols import ProtTomoPicking
 
 from .. import Plugin
-from ..constants import LOWEST_LISTED_SCORE, MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS, OUTPUT_COORDINATES
-from ..convert import Pick, new_coordinate, read_picks
+from ..constants import LOWEST_LISTED_SCORE, OUTPUT_COORDINATES
+from ..convert import new_coordinate, read_picks
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from ..targets import (
+    GROUPS_FILE,
     Target,
+    add_examples,
+    add_identifiers,
     iter_references,
-    prepare_examples,
     prepare_targets,
     read_measured,
     read_targets,
     write_targets,
 )
-from .protocol_base import TwinProtocol
-from .reference_simulation import (
-    define_simulation_params,
-    simulation_args,
-    validate_simulation_params,
+from .picking_form import (
+    THRESHOLD_FDR,
+    THRESHOLD_NUMBER,
+    define_target_params,
+    define_threshold_params,
+    names_targets,
+    validate_picking,
+    warn_of_picking,
 )
-
-THRESHOLD_AUTOMATIC, THRESHOLD_NUMBER = range(2)
-
-WINDOW_A = MODEL_WINDOW_VOXELS * MODEL_VOXEL_SIZE_A
+from .picking_report import PICKS_FILE, add_up, group_rows, read_rows, summary_lines, write_rows
+from .protocol_base import TwinProtocol
+from .reference_simulation import define_simulation_params, simulation_args, validate_simulation_params
+from .refinement import (
+    REFERENCES_FILE,
+    TARGETS_FILE,
+    define_refinement_params,
+    refine_args,
+    refinement_settings,
+    run_of_picks,
+    validate_refinement_params,
+)
+from .region_form import (
+    define_region_params,
+    region_args,
+    region_settings,
+    validate_region_params,
+    warn_of_region_params,
+)
 
 
 class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
     """Finds targets that you name in embedded tomograms.
 
-    A target is a density map, an atomic model or a few example positions. Maps and models are turned into
-    what they would look like in your tomograms, in many orientations, and embedded with the same network
+    A target is a density map, an atomic model, a set of subtomograms or a few example positions. Maps and models are
+    turned into what they would look like in your tomograms, in many orientations, and embedded with the same network
     as the tomograms; every place whose embedding is close to a target's is a candidate. No training is needed.
 
     The output holds the picks of all targets: the group id of a coordinate says which target it is (see the
-    summary), its score is the similarity with it, from 0 to 1.
+    summary), its score is the similarity with it, from 0 to 1, and _tomotwinFDR the share of false picks to be expected
+    among those of its target that score at least as much. References can be refitted to picks that you accept and reject.
     """
 
     _label = "reference picking"
@@ -67,83 +86,24 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             label="Embedded tomograms",
             help="Output of the protocol *embed tomograms*.",
         )
-        form.addParam(
-            "inputReferences",
-            params.MultiPointerParam,
-            pointerClass="Volume, SetOfVolumes, AtomStruct, SetOfAtomStructs",
-            allowsNull=True,
-            important=True,
-            label="References",
-            help="What to look for: density maps (of any voxel size and box), sets of them, or atomic models, in any "
-            f"mixture. Each becomes one group of the output. Targets up to about {WINDOW_A:.0f} Å across fit the "
-            "network's window; of larger ones a distinctive part is a better reference.\n"
-            "Similar particles are told apart best when they are all given as references.",
-        )
-        form.addParam(
-            "inputExamples",
-            params.PointerParam,
-            pointerClass="SetOfCoordinates3D",
-            allowsNull=True,
-            label="Example positions",
-            help="Optional, instead of or beside the references: a few centres of the particle picked by hand in one "
-            "or more of these tomograms, 5 to 20 of them. Together they make one more target, called _examples_. Its "
-            "diameter is the box size they were picked with, unless one is given below.",
-        )
-        form.addParam(
-            "thresholdMode",
-            params.EnumParam,
-            choices=["automatic", "a number"],
-            default=THRESHOLD_AUTOMATIC,
-            display=params.EnumParam.DISPLAY_HLIST,
-            label="Threshold",
-            help="Lowest similarity of a pick with its target. *automatic* takes what the software proposes for "
-            "each target and tomogram.",
-        )
-        form.addParam(
-            "threshold",
-            params.FloatParam,
-            default=0.9,
-            condition=f"thresholdMode == {THRESHOLD_NUMBER}",
-            label="Lowest similarity (0 to 1)",
-            help="The same for all targets. Lower gives more picks and more false ones. Changing only this and "
-            "continuing the run is quick: the search is not repeated.",
-        )
-        form.addParam(
-            "diameter",
-            params.FloatParam,
-            default=0,
-            label="Particle diameter (Å)",
-            help="Two picks of one target are never closer than this allows, and the box size of the output follows "
-            "from it. 0 takes each target's own diameter, measured in its reference.",
-        )
-        form.addParam(
-            "boxSize",
-            params.IntParam,
-            default=0,
-            expertLevel=LEVEL_ADVANCED,
-            label="Box size (voxels)",
-            help="Box size written to the output, in voxels of the tomograms; it changes no pick. "
-            "0 takes the largest target's diameter.",
-        )
-        form.addParam(
-            "writeMaps",
-            params.BooleanParam,
-            default=False,
-            expertLevel=LEVEL_ADVANCED,
-            label="Write similarity maps?",
-            help="Writes the similarity with each target as an MRC volume to the run's extra folder, for looking at.",
-        )
+        define_target_params(form)
+        define_threshold_params(form)
+        define_region_params(form, found=False)
+        define_refinement_params(form)
         define_simulation_params(form)
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        settings, threshold = self._digest(*self._searchSettings()), self._getThreshold()
-        made = self._insertFunctionStep(self.referencesStep, settings, prerequisites=[], needsGPU=self.usesGpu())
+        made = self._insertFunctionStep(
+            self.referencesStep, self._digest(*self._targetSettings()), prerequisites=[], needsGPU=self.usesGpu()
+        )
+        settings, threshold = self._digest(*self._searchSettings()), self._thresholdArgs()
+        refined = self._insertFunctionStep(self.refineStep, settings, prerequisites=[made], needsGPU=False)
         outputSteps = []
         for tsId in sorted(self.inputEmbeddings.get().getTSIds()):
             args: Tuple[Any, ...] = (tsId, settings, self._attempt(tsId), self._minScoreArgs())
-            located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[made], needsGPU=False)
+            located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[refined], needsGPU=False)
             args += (threshold,)
             picked = self._insertFunctionStep(self.pickStep, *args, prerequisites=[located], needsGPU=False)
             args += (self._boxSettings(),)
@@ -154,45 +114,64 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
 
     def referencesStep(self, settings: str) -> None:
-        """Make one file of reference embeddings out of everything the user gave."""
+        """Make one file of reference embeddings out of everything the user gave, or take that of the run to refine."""
+        made = self._getMadeReferences()
+        cleanPath(made)
+        if not names_targets(self):
+            for source, copy in zip(run_of_picks(self.allPicks.get()), (made, self._getTargetsFile())):
+                shutil.copyfile(source, copy)
+            return
         embeddings: SetOfTomogramEmbeddings = self.inputEmbeddings.get()
         folder = self._getExtraPath("references")
-        cleanPath(folder, self._getReferencesFile())
+        cleanPath(folder)
         makePath(folder)
         targets = prepare_targets(iter_references(self.inputReferences), folder)
-        args = [f"{target.name}={target.source}" for target in targets]
-        if self.inputExamples.get() is not None:
-            example, zarrs = prepare_examples(self.inputExamples.get(), embeddings, targets, folder)
-            targets.append(example)
-            args += [f"{example.name}={example.source}"]
-            args += [word for zarr in zarrs for word in ("--embedding", zarr)]
+        add_identifiers(self.identifiers.get(), targets)
+        zarrs = {item.getTsId(): item.getFileName() for item in embeddings.iterItems()}
+        examples = [pointer.get() for pointer in self.inputExamples]
+        tsIds = add_examples(examples, targets, folder, embeddings.getSamplingRate(), zarrs, self.examplesByGroup.get())
         write_targets(targets, self._getTargetsFile())
-        args += ["--out", self._getReferencesFile(), "--model", embeddings.getModel()]
-        args += self._referenceArgs() + self._engineArgs()
-        Plugin.runTomotwin(self, "reference", args, gpu=True, expected=self._getReferencesFile())
+        args: List[Any] = [f"{target.name}={target.source}" for target in targets]
+        args += [word for tsId in tsIds for word in ("--embedding", zarrs[tsId])]
+        args += ["--out", made, "--model", embeddings.getModel()] + self._referenceArgs() + self._engineArgs()
+        Plugin.runTomotwin(self, "reference", args, gpu=True, expected=made)
+
+    def refineStep(self, settings: str) -> None:
+        """Refit the references to accepted and rejected picks where there are some."""
+        made, references = self._getMadeReferences(), self._getReferencesFile()
+        cleanPath(references)
+        if self.acceptedPicks.get() is None:
+            shutil.copyfile(made, references)
+            return
+        folder = self._getExtraPath("decisions")
+        cleanPath(folder)
+        makePath(folder)
+        args = refine_args(self, self.inputEmbeddings.get(), folder) + ["--references", made, "--out", references]
+        Plugin.runTomotwin(self, "refine", args, expected=references)
 
     def locateStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str]) -> None:
         """Find all candidates of all targets in one tomogram."""
         try:
             with self._lock:
                 zarr = self._getEmbedding(tsId).getFileName()
+                region = region_args(self, tsId)
             cleanPath(self._getPeaksFile(tsId))
             args = [zarr, "--references", self._getReferencesFile(), "--out", self._getExtraPath()]
-            Plugin.runTomotwin(self, "locate", args + minScoreArgs, expected=self._getPeaksFile(tsId))
+            Plugin.runTomotwin(self, "locate", args + minScoreArgs + region, expected=self._getPeaksFile(tsId))
             if self.writeMaps:
                 Plugin.runTomotwin(self, "map", args)
             self._setFailure(tsId, None)
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def pickStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str], threshold: str) -> None:
+    def pickStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str], threshold: List[str]) -> None:
         """Keep the candidates above the threshold."""
         if tsId in self._failures():
             return
         try:
-            cleanPath(self._getPicksFile(tsId))
-            args = [self._getPeaksFile(tsId), "--out", self._getExtraPath(), "--threshold", threshold]
-            args += ["--references", self._getReferencesFile()]
+            cleanPath(self._getPicksFile(tsId), self._getSummaryFile(tsId))
+            args = [self._getPeaksFile(tsId), "--out", self._getExtraPath(), "--summary", self._getSummaryFile(tsId)]
+            args += ["--references", self._getReferencesFile()] + threshold
             Plugin.runTomotwin(self, "pick", args, expected=self._getPicksFile(tsId))
         except Exception as error:
             self._setFailure(tsId, error)
@@ -215,17 +194,20 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
 
     def closeOutputStep(self, settings: str, attempts: int) -> None:
         """Say which group is which target, and close the output, or fail where there is nothing to put out."""
-        picks = self._readAllPicks()
         failures = self._failures()
-        if not picks and failures:
+        tsIds = sorted(set(self.inputEmbeddings.get().getTSIds()) - set(failures))
+        rows = [row for tsId in tsIds for row in read_rows(self._getSummaryFile(tsId))]
+        if not add_up(rows).picks and failures:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(failures.items())]
             raise RuntimeError("No picks. " + " ".join(reasons))
-        if not picks:
+        if not add_up(rows).picks:
             raise RuntimeError(
                 "No particle was found above the threshold: lower it, check the contrast of tomograms and "
-                "references, and look at the candidates in the files *_peaks.star of the extra folder."
+                "references and the region, and look at the candidates in the files *_peaks.star of the extra folder."
             )
-        self._writeGroupsTable(picks)
+        write_rows(self._getExtraPath(PICKS_FILE), rows)
+        groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
+        write_rows(self._getGroupsFile(), groups)
         output = getattr(self, OUTPUT_COORDINATES)
         output.setBoxSize(self._getBoxSize())
         self._closeOutput(output)
@@ -237,63 +219,39 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         missing = [item.getFileName() for item in embeddings.iterItems() if not os.path.isdir(item.getFileName())]
         if missing:
             errors.append(f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}.")
-        errors += self._validateTargets(embeddings)
-        return errors + self._validateNumbers() + validate_simulation_params(self)
-
-    def _validateTargets(self, embeddings: SetOfTomogramEmbeddings) -> List[str]:
-        errors = []
-        examples = self.inputExamples.get()
-        references = [pointer.get() for pointer in self.inputReferences]
-        if not references and examples is None:
-            errors.append("Name something to look for: references, example positions, or both.")
-        for reference in references:
-            # Scipion offers these too, as they are kinds of volumes.
-            if isinstance(reference, (SetOfTomograms, Tomogram)):
-                errors.append("References: a tomogram cannot be a reference; give a map of the particle.")
-            elif isinstance(reference, Volume) and not reference.getSamplingRate():
-                errors.append(f"References: {reference.getFileName()} has no sampling rate.")
-        if examples is not None and not set(examples.getTSIds()) & set(embeddings.getTSIds()):
-            errors.append("Example positions: none of them is in one of the embedded tomograms (tsIds differ).")
-        return errors
-
-    def _validateNumbers(self) -> List[str]:
-        errors = []
-        if self.thresholdMode == THRESHOLD_NUMBER and not -1 <= self.threshold.get() < 1:
-            errors.append("Threshold: a similarity is a number from -1 to 1, and useful ones are from 0 to 1.")
-        if self.diameter.get() < 0 or self.boxSize.get() < 0:
-            errors.append("Particle diameter and box size cannot be negative; 0 means: from the reference.")
-        return errors
+        errors += validate_picking(self, embeddings)
+        errors += validate_refinement_params(self, embeddings.getTSIds(), names_targets(self))
+        errors += validate_region_params(self, embeddings.getTomograms())
+        return errors + validate_simulation_params(self)
 
     def _warnings(self) -> List[str]:
-        if self.diameter.get() > WINDOW_A:
-            return [
-                f"A particle of {self.diameter.get():g} Å does not fit the network's window of {WINDOW_A:g} Å: what is "
-                "looked for is then the middle of it."
-            ]
-        return []
+        return warn_of_picking(self) + warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())
 
     def _summary(self) -> List[str]:
         output = getattr(self, OUTPUT_COORDINATES, None)
         if output is None or not os.path.exists(self._getGroupsFile()):
             return ["Output is not ready yet."] + self._failureSummary()
+        rows = read_rows(self._getExtraPath(PICKS_FILE))
         summary = [
-            f"*{output.getSize()} picks* in {len(output.getTSIds())} tomograms, box size {output.getBoxSize()} voxels",
-            "Group id, target, diameter, threshold, picks:",
+            f"*{output.getSize()} picks* in {len(output.getTSIds())} tomograms, box size {output.getBoxSize()} voxels, "
+            f"threshold: {self._describeThreshold()}",
         ]
-        with open(self._getGroupsFile(), newline="") as file:
-            for row in csv.DictReader(file):
-                line = "  *{group_id}*  {target},  {diameter_A} Å,  {threshold},  {picks} picks"
-                summary.append(line.format(**row))
-        return summary + self._failureSummary()
+        if self.acceptedPicks.get() is not None:
+            summary.append("References were refitted to accepted and rejected picks.")
+        return summary + summary_lines(read_rows(self._getGroupsFile()), rows) + self._failureSummary()
 
     def _methods(self) -> List[str]:
         output = getattr(self, OUTPUT_COORDINATES, None)
-        if output is None:
+        if output is None or not os.path.exists(self._getGroupsFile()):
             return []
+        fdr = add_up(read_rows(self._getExtraPath(PICKS_FILE))).fdr
+        refitted = " The references were refitted to picks accepted and rejected by hand."
         return [
             f"{output.getSize()} particles were picked with {len(self._getTargets())} target(s) in "
             f"{len(output.getTSIds())} tomograms by the similarity of their TomoTwin embeddings (threshold: "
-            f"{self._getThreshold()})."
+            f"{self._describeThreshold()})."
+            + (f" The expected false-discovery rate is {fdr:.2f}." if fdr == fdr else "")
+            + (refitted if self.acceptedPicks.get() is not None else "")
         ]
 
     def _citations(self) -> List[str]:
@@ -303,14 +261,18 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
     def _getEmbedding(self, tsId: str) -> TomogramEmbedding:
         return self.inputEmbeddings.get()[{TomogramEmbedding.TS_ID_FIELD: tsId}]
 
+    def _getMadeReferences(self) -> str:
+        """The references before they are refitted."""
+        return self._getExtraPath("made_" + REFERENCES_FILE)
+
     def _getReferencesFile(self) -> str:
-        return self._getExtraPath("references.safetensors")
+        return self._getExtraPath(REFERENCES_FILE)
 
     def _getTargetsFile(self) -> str:
-        return self._getExtraPath("targets.json")
+        return self._getExtraPath(TARGETS_FILE)
 
     def _getGroupsFile(self) -> str:
-        return self._getExtraPath("groups.csv")
+        return self._getExtraPath(GROUPS_FILE)
 
     def _getPeaksFile(self, tsId: str) -> str:
         return self._getExtraPath(tsId + "_peaks.star")
@@ -318,11 +280,21 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
     def _getPicksFile(self, tsId: str) -> str:
         return self._getExtraPath(tsId + "_picks.star")
 
+    def _getSummaryFile(self, tsId: str) -> str:
+        return self._getExtraPath(tsId + "_picks.csv")
+
     def _getTargets(self) -> List[Target]:
         return read_targets(self._getTargetsFile())
 
-    def _getThreshold(self) -> str:
-        return "auto" if self.thresholdMode == THRESHOLD_AUTOMATIC else f"{self.threshold.get():g}"
+    def _thresholdArgs(self) -> List[str]:
+        if self.thresholdMode == THRESHOLD_FDR:
+            return ["--fdr", f"{self.fdr.get():g}"]
+        return ["--threshold", f"{self.threshold.get():g}" if self.thresholdMode == THRESHOLD_NUMBER else "auto"]
+
+    def _describeThreshold(self) -> str:
+        if self.thresholdMode == THRESHOLD_FDR:
+            return f"expected FDR {self.fdr.get():g}"
+        return f"{self.threshold.get():g}" if self.thresholdMode == THRESHOLD_NUMBER else "proposed"
 
     def _minScoreArgs(self) -> List[str]:
         """Ask for fainter candidates than are listed by default, where the threshold wants them."""
@@ -334,18 +306,26 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         """Options of ``tomotwin reference`` that change its result."""
         tomogram = self.inputEmbeddings.get().getTomograms().getFirstItem()
         diameter = ["--diameter", f"{self.diameter.get():g}"] if self.diameter.get() > 0 else []
-        return simulation_args(self, tomogram) + diameter
+        alone = [] if self.calibrateExamples else ["--no-simulation"]
+        return simulation_args(self, tomogram) + diameter + alone
 
-    def _searchSettings(self) -> List[Any]:
-        """Everything the candidates depend on."""
+    def _targetSettings(self) -> List[Any]:
+        """Everything the references depend on, before they are refitted."""
+        if not names_targets(self):
+            return [self.allPicks.get().getFileName()]
         references = [
             (reference.getFileName(), reference.getAttributeValue("_samplingRate"))
             for reference in iter_references(self.inputReferences)
         ]
-        examples = self.inputExamples.get()
-        positions = None if examples is None else (examples.getFileName(), examples.getSize())
+        sets = [pointer.get() for pointer in self.inputExamples]
+        positions = [(examples.getFileName(), examples.getSize()) for examples in sets]
         model = self.inputEmbeddings.get().getModel()
-        return [model, references, positions, self._referenceArgs(), self.writeMaps.get()]
+        named = [self.identifiers.get(), self.examplesByGroup.get()]
+        return [model, references, positions, named, self._referenceArgs()]
+
+    def _searchSettings(self) -> List[Any]:
+        """Everything the candidates depend on."""
+        return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get()]
 
     def _boxSettings(self) -> str:
         return f"{self.diameter.get():g} Å, {self.boxSize.get()} voxels"
@@ -356,26 +336,6 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
             return self.boxSize.get()
         diameter = max(target.diameter for target in read_measured(self._getReferencesFile()).values())
         return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
-
-    def _readAllPicks(self) -> List[Pick]:
-        tsIds = set(self.inputEmbeddings.get().getTSIds()) - set(self._failures())
-        paths = [self._getPicksFile(tsId) for tsId in sorted(tsIds)]
-        return [pick for path in paths if os.path.exists(path) for pick in read_picks(path)]
-
-    def _writeGroupsTable(self, picks: List[Pick]) -> None:
-        """Write what each group id stands for as a CSV file."""
-        measured = read_measured(self._getReferencesFile())
-        counts = Counter(pick.label for pick in picks)
-        with open(self._getGroupsFile(), "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["group_id", "target", "diameter_A", "threshold", "picks", "source"])
-            for group, name, source in self._getTargets():
-                diameter, threshold = measured[name]
-                if self.thresholdMode == THRESHOLD_NUMBER:
-                    threshold = self.threshold.get()
-                # Without one of its own, a target's threshold comes from each tomogram's scores.
-                shown = "per tomogram" if np.isnan(threshold) else f"{threshold:.3f}"
-                writer.writerow([group, name, f"{diameter:.0f}", shown, counts[name], source])
 
     def _getOutput(self) -> SetOfCoordinates3D:
         """The output set, made with the first picks and appended to afterwards."""

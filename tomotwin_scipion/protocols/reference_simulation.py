@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import Tomogram
 
-from ..constants import BRIGHT, CONTRASTS
+from ..constants import BRIGHT, CONTRASTS, DARK
 
 
 def define_simulation_params(form: Any) -> None:
@@ -24,6 +24,16 @@ def define_simulation_params(form: Any) -> None:
         label="Reference maps are",
         help="Contrast of the reference volumes: macromolecules *bright*, as in the EMDB and out of refinements, or "
         "*dark*, as in an average of subtomograms whose contrast was not inverted. Not used for atomic models.",
+    )
+    form.addParam(
+        "subtomogramContrast",
+        params.EnumParam,
+        choices=["dark", "bright"],
+        default=DARK,
+        display=params.EnumParam.DISPLAY_HLIST,
+        label="Subtomograms are",
+        help="Contrast of macromolecules in the sets of subtomograms among the references: *dark*, as they are cut out of "
+        "tomograms, or *bright* where the extraction inverted them, as for RELION.",
     )
     tilts = form.addLine(
         "Tilt angles (deg)",
@@ -90,6 +100,7 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
             known["--tilt-max"] = acquisition.getAngleMax()
         known["--tilt-step"] = acquisition.getStep() or None
         known["--dose"] = acquisition.getAccumDose() or None
+        known["--voltage"] = acquisition.getVoltage() or None
     asked = {
         "--tilt-min": protocol.tiltMin.get(),
         "--tilt-max": protocol.tiltMax.get(),
@@ -98,6 +109,8 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
     }
     known.update({option: value for option, value in asked.items() if value is not None})
     args = ["--contrast", CONTRASTS[protocol.referenceContrast.get()], "--seed", str(protocol.seed.get())]
+    args += ["--subtomogram-contrast", CONTRASTS[protocol.subtomogramContrast.get()]]
+    args += ["--ctf-corrected"] if tomogram.ctfCorrected() else []
     args += ["--tomogram-voxel-size", f"{tomogram.getSamplingRate():g}"]
     for option, value in known.items():
         if value is not None:

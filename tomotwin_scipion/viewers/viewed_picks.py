@@ -4,7 +4,6 @@ A session begins with exactly the coordinates of the set. Where the run that mad
 (``<tsId>_peaks.star``), those come with lower thresholds.
 """
 
-import csv
 import os
 from functools import partial
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -22,6 +21,7 @@ from tomotwin_view.star import read_table
 
 from .. import __version__
 from ..convert import LINKED_AS_THEY_ARE, MRC_EXTENSIONS, Pick, new_coordinate, plain_path, read_picks
+from ..targets import GROUPS_FILE, read_groups
 
 FILTERED = "filtered3DCoordinates"
 """Name of the outputs made here; from the second on with a number."""
@@ -46,7 +46,7 @@ class ViewedPicks:
     def __init__(self, coordinates: SetOfCoordinates3D, protocol: EMProtocol) -> None:
         self.coordinates, self.protocol = coordinates, protocol
         self._tomograms = {item.getTsId(): item.clone() for item in coordinates.getPrecedents()}
-        self._groups, diameters = read_groups(protocol)
+        self._groups, diameters = read_groups(protocol._getExtraPath(GROUPS_FILE))
         listed = {tsId: self._listed(tsId, "peaks") for tsId in self._tomograms}
         self._ids, items = self._items(diameters)
         for group in sorted({row.group for row in items} - set(self._groups)):
@@ -125,17 +125,6 @@ class ViewedPicks:
             return []
         rates = [float(row.get("tomotwinFDR", np.nan)) for row in read_table(path, "particles")]
         return list(zip(read_picks(path), rates))
-
-
-def read_groups(protocol: EMProtocol) -> Tuple[Dict[int, str], Dict[int, float]]:
-    """Names and diameters (A) of a run's targets by group id; nothing for runs of other plugins."""
-    path = protocol._getExtraPath("groups.csv")
-    if not os.path.exists(path):
-        return {}, {}
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = {int(row["group_id"]): row["target"] for row in rows}
-    return names, {int(row["group_id"]): float(row["diameter_A"]) for row in rows}
 
 
 def unique_name(protocol: EMProtocol) -> str:
