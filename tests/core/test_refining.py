@@ -135,3 +135,18 @@ def test_the_command_takes_decisions_in_all_forms_and_writes_new_peaks(
     for wrong in (["--decided", str(tmp_path / "a.star")], ["--picks", str(tmp_path / "p.star")], []):
         assert main([*refine, str(tmp_path / "x.safetensors"), *wrong]) == 2
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_decisions_that_the_picking_window_saves_are_taken_not_the_picks_beside_them(
+    make_field: FieldMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field, references = two_alike(make_field)
+    references.save(tmp_path / "refs.safetensors")
+    write_coordinates(tmp_path / "d.star", table(field, RIGHT[:4] + WRONG[:3], [1] * 4 + [0] * 3))
+    write_coordinates(tmp_path / "p.star", table(field, RIGHT))
+    decisions = (tmp_path / "d.star").read_text().split("data_particles")[1]
+    (tmp_path / "session.star").write_text((tmp_path / "p.star").read_text() + "data_tomotwin_decisions" + decisions)
+    command = ["refine", str(field.path), "--references", str(tmp_path / "refs.safetensors")]
+    command += ["--out", str(tmp_path / "new.safetensors"), "--decided", str(tmp_path / "session.star")]
+    assert main(command) == 0
+    assert "4 accepted and 3 rejected" in capsys.readouterr().out

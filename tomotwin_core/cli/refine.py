@@ -1,7 +1,7 @@
 """Refine references by picks that were accepted or rejected: each target that has some is fitted anew, in seconds.
 
 Say what was decided in any of these ways, for any number of tomograms:
-  --decided   tables with the column tomotwinAccepted: 1 accepted, 0 rejected, -1 undecided (the picks window writes it)
+  --decided   tables with the column tomotwinAccepted: 1 accepted, 0 rejected, -1 undecided; or what `tomotwin view` saved
   --accepted, --rejected   tables of positions that are right, and that are wrong
   --picks with --corrected   picks, and the same after someone removed the wrong ones and added missing ones
 Each table names its tomogram, whose embedding is given. With --peaks the peaks of the refined references are written too.
@@ -89,7 +89,7 @@ def _decided(
     from tomotwin_core.errors import UserError
     from tomotwin_core.picking.refining import corrections
 
-    found = [(path, table) for path in options.decided for table in _tables(path, fields)]
+    found = [(path, table) for path in options.decided for table in _tables(path, fields, decisions=True)]
     for path, table in found:
         if table.accepted is None:
             raise UserError(f"{path}: has no column tomotwinAccepted; give it as --accepted or --rejected")
@@ -108,17 +108,18 @@ def _decided(
     return [(fields[table.tomogram], table) for _, table in found]
 
 
-def _tables(path: Path, fields: dict[str, EmbeddingField]) -> list[Coordinates]:
+def _tables(path: Path, fields: dict[str, EmbeddingField], decisions: bool = False) -> list[Coordinates]:
     from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates.star import StarFormat
     from tomotwin_core.errors import UserError
 
     only = next(iter(fields.values())) if len(fields) == 1 else None
-    tables = read_all_coordinates(
-        path,
-        tomogram=only.tomogram if only else None,
-        voxel_size_A=only.voxel_size_A if only else None,
-        shape=only.tomogram_shape if only else None,
-    )
+    known = (only.tomogram, only.voxel_size_A, only.tomogram_shape) if only else (None, None, None)
+    if decisions and path.is_file() and path.suffix.lower() == ".star":
+        tables = StarFormat(block="tomotwin_decisions").read(path, *known)
+    else:
+        tables = read_all_coordinates(path, *known)
+    tables = [table for table in tables if len(table)]
     for table in tables:
         if table.tomogram not in fields:
             raise UserError(

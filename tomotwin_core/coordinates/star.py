@@ -75,12 +75,13 @@ class StarFormat:
     centred: bool = False
     endings: tuple[str, ...] = (".star",)
     holds: Holds = "tomograms"
+    block: str = "particles"
 
     def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
         blocks = blocks_of(path)
         known = tomograms_of(blocks)
         pixel_size_A = _optics_pixel_size(blocks)
-        rows = _particles(path, blocks)
+        rows = _particles(path, blocks, self.block)
         names = _tomogram_names(rows, tomogram or next(iter(known), tomogram_name(path)))
         tables = []
         for name in dict.fromkeys([*known, *names]) or [tomogram or tomogram_name(path)]:
@@ -154,8 +155,8 @@ STAR_FORMATS = {
 }
 
 
-def _particles(path: Path, blocks: Mapping[str, Any]) -> pd.DataFrame:
-    for block in [blocks.get("particles"), *blocks.values()]:
+def _particles(path: Path, blocks: Mapping[str, Any], wanted: str) -> pd.DataFrame:
+    for block in [blocks.get(wanted), blocks.get("particles"), *blocks.values()]:
         rows = rows_of(block)
         if all(name in rows for name in _CORNER) or all(name in rows for name in _CENTRED_A):
             return rows
