@@ -39,6 +39,7 @@ from tomotwin_core.training.stream import MiniTomogramStream, StreamSettings
 
 PAPER = ("4v6x", "1dzl", "1eab", "1qvr", "5t4o", "1g3i", "3uwx", "2iy5", "1a9x", "1n2c", "3cf3", "4cr2")
 _WINDOWS = 64
+_WARM_UP_PAIRS = 24
 
 
 def main() -> None:
@@ -60,7 +61,8 @@ def stream(pairs: int, device: torch.device) -> None:
     """Mini-tomograms and the windows that training takes from them, per second, against a training step's windows."""
     library = load_library()
     items = iter(MiniTomogramStream(library, library.ids("train"), StreamSettings(), str(device)))
-    next(items)  # the turned copies of the molecules are made
+    for _ in range(_WARM_UP_PAIRS):  # the turned copies of the molecules that the stream keeps are made
+        next(items)
     rng = np.random.default_rng(0)
     start = now()
     minis = [mini for _ in range(pairs) for mini in next(items)]

@@ -93,4 +93,4 @@ def test_a_mini_tomogram_that_was_binned_on_the_way_keeps_its_shape(
     for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))):
         assert mini.volume.shape == (40, 50, 60)
         steps = np.abs(np.diff(mini.volume, axis=2)).mean()
-        assert steps < 0.5 * mini.volume.std(), "voxels of 27 A have left no detail from one voxel of 10 A to the next"
+        assert steps < 0.7 * mini.volume.std(), "voxels of 27 A have left no detail from one voxel of 10 A to the next"

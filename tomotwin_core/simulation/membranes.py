@@ -194,7 +194,8 @@ def seat(
         rotation = _turned_onto(np.array(frame.normal), normal if outwards else -normal, rng)
         position = point - rotation @ np.array(frame.centre_A) / voxel_A
         centre = np.round(position[::-1]).astype(np.intp)
-        if not _inside(tuple(centre), sample.volume.shape):
+        # Turning a molecule is what takes the time: places that cannot be are left before that.
+        if not _inside(tuple(centre), sample.volume.shape) or sample.labels[tuple(centre)] not in (0, membrane.label):
             continue
         copy = molecules.turned(name, rotation, position - centre[::-1])
         box, inner = overlap(centre - np.array(copy.body.shape) // 2, copy.body.shape, sample.volume.shape)

@@ -95,13 +95,14 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
 
     def _mini(self, chosen: list[int], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
         shape = self.settings.shape
-        occupied = rng.uniform(*self.settings.occupied)
-        masses = {self.species[i]: float(self._mass[i]) for i in chosen}
-        copies = even_copies(masses, occupied * shape[0] * shape[1] * shape[2], 2, self.settings.max_copies)
-        asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A, copies)
+        asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A)
         drawn, acquisition, delivery = random_experiment(rng, asked)
+        ice = min(drawn.thickness_A / MODEL_VOXEL_SIZE_A, shape[0]) * shape[1] * shape[2]
+        masses = {self.species[i]: float(self._mass[i]) for i in chosen}
+        copies = even_copies(masses, rng.uniform(*self.settings.occupied) * ice, 2, self.settings.max_copies)
         # Copies decide how crowded it is, for all species alike: a limit would leave out the small ones.
-        sample = build_sample(replace(drawn, occupied=0.6), molecules, rng)
+        drawn = replace(drawn, copies=copies, occupied=0.6)
+        sample = build_sample(drawn, molecules, rng)
         generator = torch.Generator(device=self.device).manual_seed(int(rng.integers(2**62)))
         volume = torch.from_numpy(sample.volume).to(self.device)
         series = take_tilt_series(volume, MODEL_VOXEL_SIZE_A, acquisition, generator, ice=sample.ice)
