@@ -83,12 +83,14 @@ def refine(options: argparse.Namespace) -> None:
 
 
 def read_places(paths: list[str]) -> list[tuple]:
-    """Tomogram, x, y, z and label of the rows of tables of positions."""
+    """Tomogram, x, y, z and label (where there is one) of the rows of tables of positions."""
     lines = [line.split() for path in paths for line in Path(path).read_text().split("data_particles")[1].splitlines()]
     head = [words[0][1:] for words in lines if words and words[0].startswith("_")]
-    chosen = [head.index(name) for name in COLUMNS[:5]]
+    chosen = [head.index(name) for name in COLUMNS[:5] if name in head]
     rows = [words for words in lines if len(words) == len(head) and not words[0].startswith("_")]
-    return [(row[chosen[0]], *(round(float(row[i])) for i in chosen[1:4]), row[chosen[4]]) for row in rows]
+    return [
+        (row[chosen[0]], *(round(float(row[i])) for i in chosen[1:4]), *(row[i] for i in chosen[4:])) for row in rows
+    ]
 
 
 def locate(options: argparse.Namespace) -> None:
@@ -168,6 +170,45 @@ def pick(options: argparse.Namespace) -> None:
             Path(options.summary).write_text("\n".join(lines) + "\n")
 
 
+def library(options: argparse.Namespace) -> None:
+    names = sorted(path.name for path in Path(options.inputs[1]).iterdir())
+    Path(options.out).write_text(json.dumps({"molecules": names, "held_out": options.held_out}))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Ten steps a line of the log, from the last line on; the setting break.at = N stops it there while no file "mended"
+    lies in the run's folder. Validation every so often, best at step 20."""
+    out = Path(options.out)
+    out.mkdir(exist_ok=True)
+    log = out / "log.csv"
+    if not log.exists():
+        log.write_text(
+            "step,loss,nearest_neighbour_accuracy,particles,learning_rate,seconds_per_step,particleness_loss\n"
+        )
+        (out / "validation.csv").write_text("step,group,species,mass_kDa,n_true,f1,best_f1\n")
+    done = 10 * (len(log.read_text().splitlines()) - 1)
+    (broken,) = [int(line.partition("=")[2]) for line in options.set if line.startswith("break.at")] or [10**9]
+    for step in range(done + 10, options.steps + 1, 10):
+        if step > broken and not (out.parent / "mended").exists():
+            sys.exit(fail(f"killed at step {step}."))
+        with log.open("a") as file:
+            file.write(f"{step},{10 / step:g},{1 - 5 / step:g},500,0.001,1,0.1\n")
+        if options.validate_every and step % options.validate_every == 0:
+            f1 = 0.9 - abs(step - 20) / 100
+            with (out / "validation.csv").open("a") as file:
+                for group, species, value in (("seen", "a", f1), ("seen", "b", f1 + 0.04), ("unseen", "c", f1 - 0.2)):
+                    file.write(f"{step},{group},{species},100,10,{value:g},{value:g}\n")
+            if step == 20:
+                write_header(out / "best.safetensors", "card", {"step": step})
+        write_header(out / "model.safetensors", "card", {"step": step})
+
+
+def adapt(options: argparse.Namespace) -> None:
+    places = read_places(options.positions) if len(options.positions) == 1 else []
+    targets = {Path(path).stem: len(places) for path in options.positions}
+    write_header(options.out, "card", {"adapted": {"targets": targets, "from": options.model}})
+
+
 def planted(kind: int, number: int) -> tuple[int, int, int]:
     """x, y, z of the only particle of the kind-th species in the number-th tomogram."""
     return 4 + 3 * kind + number, 5 + 2 * kind, 3 + kind
@@ -185,7 +226,7 @@ def simulate(options: argparse.Namespace) -> None:
     names = [Path(source).name.split(".")[0] for source in settings["species"]]
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    for number in range(options.first, options.first + options.tomograms):
+    for number in range(options.first, options.first + int(options.tomograms[0])):
         if options.prefix.startswith("broken") and number == 2 and not (out.parent / "mended").exists():
             sys.exit(fail("tomogram 2 cannot be made."))
         name = f"{options.prefix}_{number:02d}"
@@ -271,14 +312,31 @@ def main() -> None:
     parser.add_argument("--prior", type=float)
     parser.add_argument("--subtomogram-contrast", choices=["dark", "bright"])
     parser.add_argument("--voltage", type=float)
-    for option in ("--auto-slab", "--exclude-gold", "--exclude-carbon", "--no-simulation", "--ctf-corrected"):
+    for option in (
+        "--auto-slab",
+        "--exclude-gold",
+        "--exclude-carbon",
+        "--no-simulation",
+        "--ctf-corrected",
+        "--all-listed",
+        "--bright",
+    ):
         parser.add_argument(option, action="store_true")
     for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose", "--tomogram-voxel-size"):
         parser.add_argument(option, type=float)
     parser.add_argument("--defocus", type=float, nargs=2)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--tomograms", type=int, default=2)
+    parser.add_argument("--tomograms", nargs="+", default=["2"])  # a number for simulate, files for train and adapt
+    parser.add_argument("--positions", nargs="+")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--held-out", type=int)
+    for option in ("--steps", "--validate-every", "--workers", "--species"):
+        parser.add_argument(option, type=int)
+    for option in ("--keep", "--learning-rate", "--live-share"):
+        parser.add_argument(option, type=float)
+    for option in ("--recipe", "--loss", "--from", "--library"):
+        parser.add_argument(option)
     parser.add_argument("--prefix", default="tomo")
     for option in ("--tilt-series", "--labels", "--noise-free"):
         parser.add_argument(option, action="store_true")
@@ -295,6 +353,9 @@ COMMANDS = {
     "map": similarity_map,
     "pick": pick,
     "simulate": simulate,
+    "library": library,
+    "train": train,
+    "adapt": adapt,
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,13 @@ from tomotwin_scipion.targets import prepare_targets, read_targets, write_target
 from tomotwin_view.star import read_pairs, read_table, write_tables
 
 PACKAGE = Path(tomotwin_scipion.__file__).parent
-PROTOCOLS = {"ProtTwinEmbedTomograms", "ProtTwinReferencePicking", "ProtTwinSimulateTomograms"}
+PROTOCOLS = {
+    "ProtTwinCreateMask",
+    "ProtTwinEmbedTomograms",
+    "ProtTwinReferencePicking",
+    "ProtTwinSimulateTomograms",
+    "ProtTwinTrainModel",
+}
 
 Domain.getPlugins()  # defines the plugins' variables, as Scipion does when it starts
 

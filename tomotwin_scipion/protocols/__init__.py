@@ -1,7 +1,15 @@
 """Protocols of the plugin, found by Scipion under the names given here."""
 
+from .protocol_create_mask import ProtTwinCreateMask
 from .protocol_embed_tomograms import ProtTwinEmbedTomograms
 from .protocol_reference_picking import ProtTwinReferencePicking
 from .protocol_simulate_tomograms import ProtTwinSimulateTomograms
+from .protocol_train_model import ProtTwinTrainModel
 
-__all__ = ["ProtTwinEmbedTomograms", "ProtTwinReferencePicking", "ProtTwinSimulateTomograms"]
+__all__ = [
+    "ProtTwinCreateMask",
+    "ProtTwinEmbedTomograms",
+    "ProtTwinReferencePicking",
+    "ProtTwinSimulateTomograms",
+    "ProtTwinTrainModel",
+]

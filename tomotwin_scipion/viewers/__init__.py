@@ -1,5 +1,7 @@
 """Viewers of the plugin, found by Scipion under the names given here."""
 
+from .viewer_masks import TwinMasksViewer
 from .viewer_picks import TwinPicksViewer
+from .viewer_training import TwinTrainingViewer
 
-__all__ = ["TwinPicksViewer"]
+__all__ = ["TwinMasksViewer", "TwinPicksViewer", "TwinTrainingViewer"]

@@ -1,0 +1,178 @@
+"""Protocol *create mask*: tomograms in, masks of the specimen out."""
+
+from typing import Any, List
+
+import mrcfile
+from pyworkflow import BETA
+from pyworkflow.object import Set
+from pyworkflow.protocol import STEPS_PARALLEL, params
+from pyworkflow.utils import cleanPath, makePath
+from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
+from tomo.protocols import ProtTomoBase
+
+from .. import Plugin
+from ..constants import CONTRASTS, DARK, OUTPUT_MASKS
+from ..convert import link_tomogram
+from .protocol_base import TwinProtocol
+from .region_form import (
+    SWITCHES,
+    define_region_params,
+    region_args,
+    region_settings,
+    validate_region_params,
+    warn_of_region_params,
+)
+
+
+class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
+    """Finds the specimen in tomograms, and writes it as masks.
+
+    The specimen is what lies between the empty spaces above and below it, without gold beads, ice crystals and carbon
+    film. The masks are 1 there and 0 elsewhere. The protocol *reference picking* takes them, as they are or edited, and so
+    does other software; it can also find the same by itself, without masks being written.
+    """
+
+    _label = "create mask"
+    _devStatus = BETA
+    _possibleOutputs = {OUTPUT_MASKS: SetOfTomoMasks}
+    stepsExecutionMode = STEPS_PARALLEL
+
+    # ------------------------------ form ------------------------------
+    def _defineParams(self, form: Any) -> None:
+        form.addSection(label="Input")
+        form.addParam(
+            "inputTomograms",
+            params.PointerParam,
+            pointerClass="SetOfTomograms",
+            important=True,
+            label="Tomograms",
+            help="Tomograms of any voxel size. Their masks have the same size in voxels.",
+        )
+        form.addParam(
+            "contrast",
+            params.EnumParam,
+            choices=CONTRASTS,
+            default=DARK,
+            display=params.EnumParam.DISPLAY_HLIST,
+            label="Macromolecules are",
+            help="Contrast of the tomograms: *dark* on a bright background, as is usual, or *bright*. Gold is looked for as what "
+            "is darkest, or brightest.",
+        )
+        define_region_params(form, found=True)
+        form.addParallelSection(threads=2, mpi=0)
+
+    # ------------------------------ steps ------------------------------
+    def _insertAllSteps(self) -> None:
+        settings = self._digest(self.contrast.get(), region_settings(self))
+        outputSteps = []
+        for tsId in sorted(self.inputTomograms.get().getTSIds()):
+            args = (tsId, settings, self._attempt(tsId))
+            made = self._insertFunctionStep(self.maskStep, *args, prerequisites=[], needsGPU=False)
+            outputSteps.append(
+                self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[made], needsGPU=False)
+            )
+        closing = (self._digest(outputSteps, settings), self._attempts())
+        self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
+
+    def maskStep(self, tsId: str, settings: str, attempt: int) -> None:
+        """Have the engine find the specimen of one tomogram."""
+        try:
+            with self._lock:
+                tomogram = self._getTomogram(tsId)
+                region = region_args(self, tsId)
+                folder = self._getTmpPath("tomograms")
+                makePath(folder)
+                path = link_tomogram(tomogram, folder)
+            mask = self._getMask(tsId)
+            cleanPath(mask)
+            args = [path, "--out", mask, "--voxel-size", f"{tomogram.getSamplingRate():g}"]
+            args += ["--contrast", CONTRASTS[self.contrast.get()]]
+            Plugin.runTomotwin(self, "mask", args + region, expected=mask)
+            self._setFailure(tsId, None)
+        except Exception as error:
+            self._setFailure(tsId, error)
+
+    def createOutputStep(self, tsId: str, settings: str, attempt: int) -> None:
+        """Register one mask in the output, in the place of that of an earlier attempt."""
+        with self._lock:
+            failed = tsId in self._failures()
+            if failed and not hasattr(self, OUTPUT_MASKS):
+                return
+            output = self._getOutput()
+            self._removeItems(output, Tomogram.TS_ID_FIELD, tsId)
+            if not failed:
+                tomogram = self._getTomogram(tsId)
+                mask = TomoMask()
+                mask.copyInfo(tomogram)
+                mask.setFileName(self._getMask(tsId))
+                mask.setVolName(tomogram.getFileName())
+                output.append(mask)
+            output.write()
+            self._store(output)
+
+    def closeOutputStep(self, settings: str, attempts: int) -> None:
+        """Close the output, or fail where there is no mask."""
+        output = getattr(self, OUTPUT_MASKS, None)
+        if output is None or output.getSize() == 0:
+            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
+            raise RuntimeError("No mask could be made. " + " ".join(reasons))
+        self._closeOutput(output)
+
+    # ------------------------------ info ------------------------------
+    def _validate(self) -> List[str]:
+        errors = validate_region_params(self, self.inputTomograms.get())
+        isAny = self.inputMasks.get() is not None or self.zFirst.get() is not None
+        if not isAny and not any(getattr(self, name) for name in SWITCHES.values()):
+            errors.append("Region: choose at least one thing by which it is found; else the mask is everything.")
+        return errors
+
+    def _warnings(self) -> List[str]:
+        return warn_of_region_params(self, self.inputTomograms.get().getTSIds())
+
+    def _summary(self) -> List[str]:
+        output = getattr(self, OUTPUT_MASKS, None)
+        if output is None:
+            return ["Output is not ready yet."] + self._failureSummary()
+        summary = [f"Masks: *{output.getSize()}* of {self.inputTomograms.get().getSize()} tomograms; of each is taken:"]
+        summary += [f"  {mask.getTsId()}:  {100 * masked_share(mask):.0f} %" for mask in output.iterItems()]
+        return summary + self._failureSummary()
+
+    def _methods(self) -> List[str]:
+        output = getattr(self, OUTPUT_MASKS, None)
+        if output is None:
+            return []
+        parts = {
+            "autoSlab": "specimen between empty spaces",
+            "excludeGold": "no gold",
+            "excludeCarbon": "no carbon film",
+        }
+        found = [text for name, text in parts.items() if getattr(self, name)]
+        return [
+            f"Masks of {output.getSize()} tomograms were made automatically ({', '.join(found) or 'by planes and mask'})."
+        ]
+
+    # ------------------------------ helpers ------------------------------
+    def _getTomogram(self, tsId: str) -> Tomogram:
+        return self.inputTomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]
+
+    def _getMask(self, tsId: str) -> str:
+        return self._getExtraPath(tsId + "_mask.mrc")
+
+    def _getOutput(self) -> SetOfTomoMasks:
+        """The output set, made with the first mask and appended to afterwards."""
+        output = getattr(self, OUTPUT_MASKS, None)
+        if output is not None:
+            output.enableAppend()
+            return output
+        output = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite")
+        output.copyInfo(self.inputTomograms.get())
+        output.setStreamState(Set.STREAM_OPEN)
+        self._defineOutputs(**{OUTPUT_MASKS: output})
+        self._defineSourceRelation(self.inputTomograms, output)
+        return output
+
+
+def masked_share(mask: TomoMask) -> float:
+    """Share of the voxels that the engine's mask takes: it is 0 and 1, and the header says its mean."""
+    with mrcfile.open(mask.getFileName(), permissive=True, header_only=True) as file:
+        return float(file.header.dmean)
