@@ -5,7 +5,7 @@ never saw, C of molecules that it was trained on. The targets are those that are
 to each from some of its positions in A, as a user would list them (not all of them), and measured in B and C with
 references from the tomogram: F1 at the proposed threshold, and the best possible F1.
 
-Run: python benchmarks/adapt.py --out DIR [--targets 2iy5 5t4o] [--layers last head late] [--keep 10]
+Run: python benchmarks/adapt.py --out DIR [--targets 2iy5 5t4o] [--layers last head late] [--keep 3]
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", help="default: the three that are picked worst in A")
     parser.add_argument("--positions", type=int, default=20, help="of the target in A that are listed (default: 20)")
     parser.add_argument("--layers", nargs="+", default=["late"])
-    parser.add_argument("--keep", nargs="+", type=float, default=[10.0])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--keep", nargs="+", type=float, default=[3.0])
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 200, 200))
     parser.add_argument("--copies", type=int, default=30)
     parser.add_argument("--seed", type=int, default=9)

@@ -320,8 +320,9 @@ for loss in ("supcon", "proxy-anchor"):
                         BatchSettings(anywhere=8, beside=8), network=TINY, validation=ValidationSettings(every=0))
     out = Path(sys.argv[2]) / loss
     trainer = Trainer(out, plan, PlantedSource(), world=world)
-    trainer.run()
-    tensors = {f"gradient.{n}": p.grad.contiguous() for n, p in trainer._parameters()}
+    figures = trainer._train_on(next(trainer.source.pairs(0, world.rank)))
+    tensors = {f"figure.{n}": torch.tensor(v) for n, v in figures.items()}
+    tensors |= {f"gradient.{n}": p.grad.contiguous() for n, p in trainer._parameters()}
     tensors |= {f"weight.{n}": t.contiguous() for n, t in trainer.network.state_dict().items()}
     save_file(tensors, out / f"{world.rank}.safetensors")
 leave_world()
@@ -339,7 +340,7 @@ def test_two_processes_take_the_step_of_one_with_both_their_windows(tmp_path: Pa
     running = [
         subprocess.Popen(command, env={**os.environ, **world, "RANK": str(r), "LOCAL_RANK": "0"}) for r in (0, 1)
     ]
-    assert [process.wait(300) for process in running] == [0, 0]
+    assert [process.wait(600) for process in running] == [0, 0]
     for loss in ("supcon", "proxy-anchor"):
         found = [load_file(tmp_path / loss / f"{rank}.safetensors") for rank in (0, 1)]
         assert all(torch.equal(found[0][k], found[1][k]) for k in found[0]), "both are one network still"
@@ -357,5 +358,6 @@ def test_two_processes_take_the_step_of_one_with_both_their_windows(tmp_path: Pa
             assert parameter.grad is not None
             scale = float(parameter.grad.abs().max())
             assert torch.allclose(found[0][f"gradient.{name}"], parameter.grad, atol=1e-4 * scale + 1e-7), name
-        rows = read_rows(tmp_path / loss / "log.csv")
-        assert len(rows) == 1 and int(rows[0]["particles"]) == int((label >= 0).sum())
+        assert int(found[0]["figure.particles"]) == int((label >= 0).sum())
+        assert float(found[0]["figure.loss"]) == pytest.approx(trainer.loss(embeddings, label).item(), rel=1e-4)
+        assert float(found[0]["figure.particleness_loss"]) == pytest.approx(presence.item(), rel=1e-4)

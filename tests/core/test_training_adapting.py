@@ -25,7 +25,7 @@ QUICK = AdaptSettings(steps=60, pieces=4, replay=2, learning_rate=3e-3)
 
 @pytest.fixture(autouse=True)
 def simulation_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapting, "LiveSource", lambda library, plan: PlantedSource())
+    monkeypatch.setattr(adapting, "LiveSource", lambda library, plan, device: PlantedSource())
     monkeypatch.setattr(adapting, "_PIECE", (32, 40, 40))
 
 

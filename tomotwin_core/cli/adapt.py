@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--voxel-size", type=float, metavar="A", help="of the tomograms, where their headers are wrong or empty"
     )
-    parser.add_argument("--steps", type=int, default=300, metavar="N", help="of the fit (default: 300)")
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="of the fit (default: 60)")
     parser.add_argument(
         "--keep",
         type=float,
-        default=10.0,
+        default=3.0,
         metavar="W",
-        help="how much what the model knew weighs against the target (default: 10)",
+        help="how much what the model knew weighs against the target (default: 3)",
     )
     parser.add_argument(
         "--library",

@@ -54,13 +54,13 @@ class AdaptSettings:
     seed : of all random numbers.
     """
 
-    steps: int = 300
+    steps: int = 60
     learning_rate: float = 5e-4
     layers: str = "late"
-    keep: float = 10.0
+    keep: float = 3.0
     pieces: int = 24
     replay: int = 3
-    left_out: float = 0.02
+    left_out: float = 0.01
     temperature: float = 0.1
     seed: int = 0
 
@@ -108,7 +108,7 @@ def adapt(
     if not all(t.complete for t in tomograms):
         own = _without_likely_particles(own, settings.left_out)
     plan = TrainingPlan(TrainingSettings(workers=0, reuse=1, buffer=2, seed=settings.seed), stream=StreamSettings())
-    simulated = islice(LiveSource(library, plan).pairs(0, 0), settings.replay)
+    simulated = islice(LiveSource(library, plan, device).pairs(0, 0), settings.replay)
     known = _windows(network, settings, simulated, settings.replay, "simulating what the model knows")
     _fit(fitted, own, known, settings)
     card = {

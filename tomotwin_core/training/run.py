@@ -38,7 +38,7 @@ def prepare(
     if not world.writes:
         world.wait()
     library = load_library(library_file)
-    source = make_source(plan, library, shared / "cache")
+    source = make_source(plan, library, shared / "cache", device)
     trained = sorted({*source.species, *(model.card.get("training", {}).get("species_trained", []) if model else [])})
     validator = _validator(shared, plan, library, trained, device) if world.writes else None
     if world.writes:

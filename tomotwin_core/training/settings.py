@@ -33,7 +33,7 @@ class TrainingSettings:
     ema_decay : of the averaged weights, which are the model; 0 takes the weights as they are.
     reuse : how often a simulated pair is seen, each time turned and cut anew.
     buffer : pairs kept for that.
-    workers : processes that simulate.
+    workers : processes that simulate; 0 simulates in turn with the training, on the GPU where there is one.
     precision : float32, bfloat16, or auto: bfloat16 on a GPU.
     checkpoint_every : steps between two checkpoints.
     log_every : steps that one line of the log is the mean of.

@@ -42,11 +42,12 @@ class PairSource(Protocol):
 
 class LiveSource:
     """Pairs of the live stream, each handed out `reuse` times in random order. The seed moves with the step, so that a
-    resumed run sees new tomograms."""
+    resumed run sees new tomograms. Without workers the simulation runs on `device`, with workers on the CPU."""
 
-    def __init__(self, library: DensityLibrary, plan: TrainingPlan, split: str = "train") -> None:
+    def __init__(self, library: DensityLibrary, plan: TrainingPlan, device: str = "cpu") -> None:
         self.plan, self.library = plan, library
-        self.species = library.ids(split)
+        self.device = "cpu" if plan.training.workers else device
+        self.species = library.ids("train")
         if len(self.species) < 4:
             raise UserError(f"the library has {len(self.species)} molecules to train on; at least 4 are needed")
 
@@ -54,7 +55,7 @@ class LiveSource:
         s = self.plan.training
         seeded = replace(self.plan.stream, seed=s.seed * 100003 + step + 10_000_019 * rank)
         loader = DataLoader(
-            MiniTomogramStream(self.library, self.species, seeded),
+            MiniTomogramStream(self.library, self.species, seeded, self.device),
             batch_size=None,
             num_workers=s.workers,
             prefetch_factor=4 if s.workers else None,
@@ -173,10 +174,10 @@ class MixedSource:
         return replace(piece, label=np.where(known, self._second_labels[np.where(known, piece.label, 0)], -1))
 
 
-def make_source(plan: TrainingPlan, library: DensityLibrary, cache: Path, split: str = "train") -> PairSource:
+def make_source(plan: TrainingPlan, library: DensityLibrary, cache: Path, device: str = "cpu") -> PairSource:
     """The source that the settings ask for."""
     if not plan.data.given:
-        return LiveSource(library, plan, split)
+        return LiveSource(library, plan, device)
     on_disk = FolderSource(
         listed_tomograms(plan.data), cache, plan.training.seed, plan.stream.shape, plan.data.contrast
     )
@@ -188,7 +189,7 @@ def make_source(plan: TrainingPlan, library: DensityLibrary, cache: Path, split:
                 "simulated tomograms"
             )
         return on_disk
-    return MixedSource(LiveSource(library, plan, split), on_disk, plan.data.live_share, plan.training.seed)
+    return MixedSource(LiveSource(library, plan, device), on_disk, plan.data.live_share, plan.training.seed)
 
 
 def listed_tomograms(data: DataSettings) -> list[ListedTomogram]:
