@@ -112,3 +112,15 @@ def test_the_region_of_the_command_is_obeyed_for_stored_and_raw_tomograms(tmp_pa
     path.unlink()
     missing = ["locate", str(tmp_path / "tomo.zarr"), "--references", str(tmp_path / "refs.safetensors"), "--auto-slab"]
     assert main([*missing, "--out", str(tmp_path / "x")]) == 2
+
+
+def test_maps_of_a_raw_tomogram_are_those_of_its_embedding(tmp_path: Path, model: Model) -> None:
+    path = write_tomogram(tmp_path, "tomo")
+    random_references(model, 2).save(tmp_path / "refs.safetensors")
+    embed_to_disk(open_tomogram(path), model, tmp_path / "tomo.zarr")
+    for given in (path, tmp_path / "tomo.zarr"):
+        command = ["map", str(given), "--references", str(tmp_path / "refs.safetensors"), "--model", str(model.path)]
+        assert main([*command, "--out", str(tmp_path / given.suffix[1:])]) == 0
+    live, stored = (open_tomogram(tmp_path / kind / "tomo_t1.mrc") for kind in ("mrc", "zarr"))
+    assert live.shape == stored.shape == (26, 30, 33) and live.voxel_size_A == pytest.approx(20.0)
+    np.testing.assert_allclose(live.slab(0, 26), stored.slab(0, 26), atol=2e-3)

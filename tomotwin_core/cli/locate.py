@@ -16,15 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomotwin_core.cli.options import (
-    add_contrast,
-    add_device,
-    add_region,
-    add_voxel_size,
-    region_of,
-    require_distinct,
-    use_device,
-)
+from tomotwin_core.cli.inputs import add_inputs, opened_inputs
+from tomotwin_core.cli.options import add_region, region_of
 
 if TYPE_CHECKING:
     from tomotwin_core.picking import LocationSettings
@@ -35,7 +28,7 @@ HELP = "find the peaks of similarity"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="embedded tomograms, or tomograms")
+    add_inputs(parser)
     parser.add_argument("--references", type=Path, required=True, metavar="FILE", help="from `tomotwin reference`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_peaks.star")
     parser.add_argument(
@@ -55,11 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--background", action="store_true", help="let what background looks like compete for places too"
     )
     add_region(parser)
-    group = parser.add_argument_group("tomograms that are not embedded yet")
-    group.add_argument("--model", default="released", metavar="FILE", help="model file, or released (default)")
-    add_voxel_size(parser, "the tomograms")
-    add_contrast(parser)
-    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -76,9 +64,9 @@ def run(options: argparse.Namespace) -> None:
         competition=not options.no_competition,
         background=options.background,
     )
-    fields = _opened(options)
+    fields = opened_inputs(options)
     failed = []
-    for field in sorted(fields, key=lambda f: f.tomogram):
+    for field in fields:
         try:
             _one(field, settings, options)
         except UserError as error:
@@ -90,23 +78,6 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"{len(failed)} of {len(fields)} tomograms could not be searched ({', '.join(failed)}); see above"
         )
-
-
-def _opened(options: argparse.Namespace) -> list[Field]:
-    from tomotwin_core.embedding import open_field
-    from tomotwin_core.embedding.live import LiveField
-    from tomotwin_core.model import load_model
-    from tomotwin_core.tomogram import open_tomogram
-
-    stored = [path for path in options.inputs if path.is_dir() or path.suffix == ".zarr"]
-    fields: list[Field] = [open_field(path) for path in stored]
-    raw = [path for path in options.inputs if path not in stored]
-    if raw:
-        model, device = load_model(options.model), use_device(options)
-        sources = [open_tomogram(path, options.voxel_size) for path in raw]
-        fields += [LiveField(source, model, options.contrast, device) for source in sources]
-    require_distinct([f.tomogram for f in fields], "inputs")
-    return fields
 
 
 def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) -> None:

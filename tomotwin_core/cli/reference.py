@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="examples alone: ready in a second, but without expected false-discovery rates",
     )
     parser.add_argument(
+        "--self-teach",
+        action="store_true",
+        help="look for the targets in the --embedding tomograms and take confident picks in as further examples",
+    )
+    parser.add_argument(
         "--tomogram-voxel-size",
         type=float,
         default=10.0,
@@ -84,9 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from tomotwin_core.embedding import open_field
     from tomotwin_core.errors import UserError
     from tomotwin_core.picking import ReferenceSettings
     from tomotwin_core.picking.collect import collect_references
+    from tomotwin_core.picking.self_teaching import self_taught
 
     if options.diameter is not None and not 10 <= options.diameter <= 2000:
         raise UserError(f"--diameter {options.diameter:g}: give it in A, within 10 to 2000")
@@ -107,6 +114,10 @@ def run(options: argparse.Namespace) -> None:
         dark_boxes=options.subtomogram_contrast == "dark",
         simulate=not options.no_simulation,
     )
+    if options.self_teach:
+        if not options.embedding:
+            raise UserError("--self-teach needs the embedded tomograms to learn from; give --embedding FILE.zarr")
+        references = self_taught(references, [open_field(path) for path in options.embedding])
     references.save(options.out)
     for target in references.targets:
         proposed = "scores calibrated" if target.calibration else "threshold from each tomogram's own scores"
