@@ -151,6 +151,9 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
             f"Masks of {output.getSize()} tomograms were made automatically ({', '.join(found) or 'by planes and mask'})."
         ]
 
+    def _citations(self) -> List[str]:
+        return ["Rice2023"]
+
     # ------------------------------ helpers ------------------------------
     def _getTomogram(self, tsId: str) -> Tomogram:
         return self.inputTomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]

@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 
 from pwem.objects import AtomStruct
 from pyworkflow import BETA
+from pyworkflow.protocol import STEPS_PARALLEL
 from pyworkflow.utils import cleanPath, createAbsLink, makePath
 from tomo.objects import Tomogram
 from tomo.protocols import ProtTomoBase
@@ -45,6 +46,7 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
     _label = "train model"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_MODEL: TomoTwinModel}
+    stepsExecutionMode = STEPS_PARALLEL  # else the form has no place for the program's threads
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:

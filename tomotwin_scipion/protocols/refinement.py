@@ -37,7 +37,7 @@ def define_refinement_params(form: Any) -> None:
         params.PointerParam,
         pointerClass="SetOfCoordinates3D",
         allowsNull=True,
-        label="chosen out of",
+        label="Chosen out of",
         help="The picks out of which those were chosen (_output3DCoordinates_ of the same run): what is missing above was "
         "rejected. Where no target is named on the page Input, those of that run are refitted and looked for.",
     )
