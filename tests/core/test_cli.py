@@ -176,7 +176,7 @@ def test_bad_input_of_the_later_steps_is_told(files: Path, error: Errors, make_f
         assert "not an embedding" in error(command, files / "empty", *good)
         assert "model.safetensors" in error(command, zarr, "--references", files / "model.safetensors", "--out", out)
         assert "another model" in error(command, zarr, "--references", files / "other_refs.safetensors", "--out", out)
-        assert "two embeddings" in error(command, zarr, zarr, *good)
+        assert "two inputs" in error(command, zarr, zarr, *good)
     assert "--min-score" in error("locate", zarr, *good, "--min-score", 2)
     assert "--separation" in error("locate", zarr, *good, "--separation", 0)
     table = Coordinates.from_arrays([[1, 2, 3]], 10.0, "tomo", label="a", score=0.5)
@@ -233,12 +233,12 @@ def test_a_simulation_needs_a_place_or_writes_its_settings(files: Path, error: E
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--steps", 0], "--steps"),
-        (["--shape", 30, 60, 60], "--shape 30 60 60"),
-        (["--learning-rate", 0], "--learning-rate 0"),
+        (["--steps", 0], "training.steps = 0"),
+        (["--shape", 30, 60, 60], "stream.shape = 30 60 60"),
+        (["--learning-rate", 0], "training.learning_rate = 0"),
         (["--library", "IN/missing.npz"], "no density library"),
         (["--from", "IN/text.safetensors"], "not a model"),
-        (["--seed", -1], "--seed -1"),
+        (["--seed", -1], "training.seed = -1"),
     ],
 )
 def test_trainings_that_cannot_be_are_told(files: Path, error: Errors, options: list[object], words: str) -> None:
