@@ -16,7 +16,7 @@ import numpy as np
 from heldout import HeldOut, add_arguments, best_f1, f1_at, held_out, world
 
 from tomotwin_core.coordinates import ACCEPTED, REJECTED, Coordinates
-from tomotwin_core.picking import LocationSettings, ReferenceSet, locate, references_from_densities
+from tomotwin_core.picking import LocationSettings, locate, references_from_densities
 from tomotwin_core.picking.discovery import threshold_of_best_f1
 from tomotwin_core.picking.refining import refined
 from tomotwin_core.simulation import Acquisition
@@ -49,8 +49,8 @@ def main() -> None:
                     start = time.perf_counter()
                     new = refined(references, [(tomogram.field, decided)])
                     seconds.append(time.perf_counter() - start)
-                    for when, one in (("before", references), ("after", new)):
-                        results.setdefault((number, when), []).append(judged(tomogram, one, name, decided))
+                    for when, found in (("before", peaks), ("after", locate(tomogram.field, new, LOCATION))):
+                        results.setdefault((number, when), []).append(judged(tomogram, found, name, decided))
     print(f"{options.tomograms} tomograms, {options.draws} draws, seed {options.seed}, model {model_hash}")
     print(f"a refinement takes {np.median(seconds):.2f} s (median)")
     print(f"{'decided':>8}{'':10}{'n':>5}{'best F1':>9}{'mean':>8}{'proposed':>10}{'mean':>8}")
@@ -83,9 +83,8 @@ def decisions(
     )
 
 
-def judged(tomogram: HeldOut, references: ReferenceSet, name: str, decided: Coordinates) -> tuple[float, float]:
+def judged(tomogram: HeldOut, peaks: Coordinates, name: str, decided: Coordinates) -> tuple[float, float]:
     """Best F1 and F1 at the proposed threshold, on what was not decided."""
-    peaks = locate(tomogram.field, references, LOCATION)
     accepted = decided.xyz[decided.accepted == ACCEPTED]
     nearest = [int(np.linalg.norm(tomogram.of(name) - place, axis=1).argmin()) for place in accepted]
     scores, right, n_true = tomogram.judged(peaks, name, np.concatenate([decided.xyz, tomogram.of(name)[nearest]]))
