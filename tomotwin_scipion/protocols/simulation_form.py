@@ -7,7 +7,7 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 
 from ..constants import LARGEST_VOXEL_SIZE_A, SMALLEST_VOXEL_SIZE_A
 from ..convert import target_name
-from ..targets import iter_references
+from ..targets import is_cut_out, iter_references
 from .simulation_settings import DETECTORS, FILTERS, MEMBRANE_PROTEINS, SCHEMES, parse_molecules, parse_tilts
 
 FROM_FORM, FROM_FILE = range(2)
@@ -326,6 +326,8 @@ def _validate_molecules(protocol: Any) -> List[str]:
     except ValueError as error:
         return [str(error)]
     references = list(iter_references(protocol.inputMolecules))
+    if any(is_cut_out(reference) for reference in references):
+        return ["More molecules: subtomograms cannot be simulated; give maps or atomic models."]
     if not molecules and not references:
         errors.append("Molecules: name at least one, or choose some of the project.")
     for molecule in molecules:

@@ -71,7 +71,7 @@ class MasksPlotter(Plotter):
         tint = np.zeros(image.shape + (4,))
         tint[slab(self.mask, along, int(at)) == 0] = LEFT_OUT
         axes.imshow(tint, origin="lower")
-        axes.set(xlabel="x (voxels)", ylabel="y" if along == ALONG_Z else "z")
+        axes.set(xlabel="x (voxels)" if along == ALONG_Y else "", ylabel="z" if along == ALONG_Y else "y")
         self.figure.canvas.draw_idle()
 
 
