@@ -12,14 +12,15 @@ from tomotwin_core.cli.main import main
 from tomotwin_core.coordinates import Coordinates, write_coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import load_model
+from tomotwin_core.structures import DensityLibrary, density_from_points
 from tomotwin_core.toml_settings import read_settings
 from tomotwin_core.tomogram import write_mrc
 from tomotwin_core.training.batches import PartlyListed
 from tomotwin_core.training.log import read_rows
-from tomotwin_core.training.settings import DataSettings, TrainingPlan, paper_recipe
+from tomotwin_core.training.settings import DataSettings, TrainingPlan, ValidationSettings, paper_recipe
 from tomotwin_core.training.sources import FolderSource, MixedSource, Pair, listed_tomograms
 from tomotwin_core.training.stream import MiniTomogram
-from tomotwin_core.training.validation import open_validation, summary, validate
+from tomotwin_core.training.validation import open_validation, simulate_validation, summary, validate
 
 COUNTS = {"bar": 3, "cube": 9}
 
@@ -144,6 +145,25 @@ def test_validation_finds_planted_particles_again_and_tells_seen_from_unseen(tmp
     assert figures["mean_best_f1_unseen"] == pytest.approx((by_name["bar"]["best_f1"] + by_name["ring"]["best_f1"]) / 2)
     with pytest.raises(UserError, match="tomotwin simulate"):
         open_validation(tmp_path / "none", tmp_path / "cache")
+
+
+def test_validation_tomograms_of_seen_and_unseen_species_are_simulated_once(tmp_path: Path) -> None:
+    library = DensityLibrary({}, {})
+    rng = np.random.default_rng(0)
+    for i, split in enumerate(("train", "train", "train", "heldout", "heldout")):
+        density = density_from_points(rng.normal(0, (10 + 5 * i, 25, 12), (200, 3)), np.full(200, 1e3 * (i + 1)), 5.0)
+        library.add(f"m{i}", density, name=f"{i}", source="a test", licence="none", split=split)
+    settings = ValidationSettings(seen=2, unseen=2, shape=(40, 48, 48), copies=2)
+    simulate_validation(tmp_path, library, ["m0", "m1", "m2", "m4"], settings)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["seen_01.mrc", "seen_01_truth.star", "unseen_01.mrc", "unseen_01_truth.star"]
+    seen, unseen = open_validation(tmp_path, tmp_path / "cache")
+    assert len(set(seen.truth.label)) == 2 and set(seen.truth.label) < {"m0", "m1", "m2", "m4"}
+    assert set(unseen.truth.label) == {"m3"}, "what was trained on is not unseen, whatever the library calls it"
+    assert seen.volume.shape == (40, 48, 48)
+    written = [p.stat().st_mtime_ns for p in sorted(tmp_path.glob("*.mrc"))]
+    simulate_validation(tmp_path, library, ["m0", "m1", "m2", "m4"], settings)
+    assert [p.stat().st_mtime_ns for p in sorted(tmp_path.glob("*.mrc"))] == written
 
 
 def test_settings_come_from_recipe_file_and_options_in_that_order(
