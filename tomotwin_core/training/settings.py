@@ -205,9 +205,9 @@ class ValidationSettings:
     every: int = 500
     seen: int = 10
     unseen: int = 10
-    examples: int = 8
+    examples: int = 5
     shape: tuple[int, int, int] = (64, 160, 160)
-    copies: int = 16
+    copies: int = 20
     per_tomogram: int = 10
     folder: str = ""
     seed: int = 4711
