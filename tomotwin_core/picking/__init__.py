@@ -1,11 +1,15 @@
 """References, similarity, location, thresholds.
 
-references.py        targets and their prototypes, on disk and in memory; similarity to them
-from_structures.py   targets out of densities, simulated as the tomogram was taken; proposed thresholds
-from_positions.py    targets out of example positions
-location.py          peaks of the similarity
-thresholds.py        peaks -> picks
-maps.py              similarity maps as MRC
+references.py         targets and their prototypes, on disk and in memory; similarity to them
+simulated.py          simulated tomograms through the network, what the next three learn from
+from_structures.py    targets out of densities, simulated as the tomogram was taken
+examples.py           targets out of example embeddings: from_positions.py, from_subtomograms.py
+collect.py            targets named in any mixture of ways
+similarity.py         similarity layer by layer, from disk or straight from the network; maps.py as MRC
+location.py           peaks of the similarity
+discovery.py          scores -> expected false-discovery rates and thresholds
+thresholds.py         peaks -> picks; overview.py: tables of them
+refining.py           references refitted to accepted and rejected picks; self_teaching.py: to confident ones
 """
 
 from tomotwin_core.picking.from_positions import references_from_positions
