@@ -9,7 +9,7 @@ import json
 import os
 import re
 import struct
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from pwem.objects import AtomStruct, SetOfAtomStructs, SetOfVolumes, Volume
@@ -150,20 +150,25 @@ def add_examples(
     for coordinates in sets:
         here = sorted(set(coordinates.getTSIds()) & wanted)
         used.update(here)
-        names, diameters = read_groups(groups_file(coordinates))
-        groups = sorted(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
-        diameters = dict.fromkeys(groups, diameter) if diameter else diameters
-        if names or (byGroup and len(groups) > 1):
-            parts: List[Any] = [(names.get(group, f"group_{group}"), group) for group in groups]
-        else:
-            parts = [(EXAMPLES, None)]
-        for called, group in parts:
+        diameters = read_groups(groups_file(coordinates))[1]
+        if diameter:
+            diameters = dict.fromkeys(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR), diameter)
+        for called, group in kinds_of(coordinates, byGroup):
             name = target_name(called, {target.name for target in targets})
             path = os.path.join(folder, name + ".star")
             labels = None if group is None else {group: name}
             write_positions(coordinates, path, samplingRate, here, labels, diameters)
             targets.append(Target(len(targets) + 1, name, path))
     return sorted(used)
+
+
+def kinds_of(coordinates: SetOfCoordinates3D, byGroup: bool) -> List[Tuple[str, Optional[int]]]:
+    """Name and group of each kind of particle in a set; a single kind has no group."""
+    names = read_groups(groups_file(coordinates))[0]
+    groups = sorted(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+    if names or (byGroup and len(groups) > 1):
+        return [(names.get(group, f"group_{group}"), group) for group in groups]
+    return [(EXAMPLES, None)]
 
 
 def groups_file(coordinates: SetOfCoordinates3D) -> str:

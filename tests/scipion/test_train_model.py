@@ -199,4 +199,7 @@ def test_a_run_without_positions_or_with_too_few_is_refused(project: Any, embedd
     assert "give at least one set" in error
     few = keep(embedded, "few", picked.output3DCoordinates, lambda tsId, *xyz: tsId == "first")
     (error,) = new_training(project, ADAPT, few).validate()
-    assert "a set has 3 of them, and at least 5 are needed" in error
+    assert "there are 3 of examples, and at least 5 are needed" in error
+    everything = Pointer(picked, extended="output3DCoordinates")  # two of one kind, three of the other
+    (error,) = new_training(project, ADAPT, everything).validate()
+    assert "there are 2 of 1abc" in error

@@ -18,6 +18,7 @@ from ..targets import Target, add_examples, iter_references, prepare_targets, re
 from ..trained import GROUPS, chosen_file, read_card, read_curves
 from .protocol_base import TwinProtocol
 from .protocol_simulate_tomograms import model_ending
+from .training_checks import validate_training
 from .training_form import (
     ADAPT,
     LIBRARY_FILE,
@@ -28,7 +29,6 @@ from .training_form import (
     define_data_params,
     define_training_params,
     training_args,
-    validate_training,
 )
 
 

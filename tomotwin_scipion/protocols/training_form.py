@@ -1,14 +1,12 @@
-"""What *train model* asks: what is learned from and how, the checks of it, and the engine's options out of it."""
+"""What *train model* asks: what is learned from and how, and the engine's options out of it."""
 
 import os
 from typing import Any, Dict, List
 
 from pyworkflow.protocol import LEVEL_ADVANCED, params
-from tomo.objects import SetOfTomograms, Tomogram
 
 from ..constants import CONTRASTS, DARK
-from ..targets import is_cut_out, iter_references
-from .model_choice import chosen_model, define_model_params, validate_model
+from .model_choice import chosen_model, define_model_params
 
 ADAPT, SIMULATED, TOMOGRAMS = range(3)
 LIBRARY_RELEASED, LIBRARY_OWN, LIBRARY_FILE = range(3)
@@ -22,7 +20,6 @@ TRAINS = f"task != {ADAPT}"
 OWN = f"task == {SIMULATED} and molecules == {LIBRARY_OWN}"
 
 
-# ------------------------------ form ------------------------------
 def define_data_params(form: Any) -> None:
     """Add what is learned from, to the section *Input*."""
     form.addParam(
@@ -274,89 +271,6 @@ def define_training_params(form: Any) -> None:
         label="Seed",
         help="Of all random numbers: the same seed on the same machine gives the same model.",
     )
-
-
-# ------------------------------ checks ------------------------------
-def validate_training(protocol: Any) -> List[str]:
-    """Sentences about what cannot be; an empty list when all is well."""
-    errors = _validate_molecules(protocol) if protocol.task == SIMULATED else _validate_positions(protocol)
-    if protocol.task == ADAPT or protocol.fromModel:
-        errors += validate_model(protocol)
-    return errors + _validate_numbers(protocol)
-
-
-def _validate_molecules(protocol: Any) -> List[str]:
-    if protocol.molecules == LIBRARY_FILE:
-        path = protocol.libraryFile.get() or ""
-        return [] if os.path.isfile(path) else [f"Library file: there is no file {path or 'given'}."]
-    if protocol.molecules == LIBRARY_RELEASED:
-        return []
-    given = [pointer.get() for pointer in protocol.inputMolecules]
-    if any(isinstance(molecule, (SetOfTomograms, Tomogram)) or is_cut_out(molecule) for molecule in given):
-        return ["Structures and maps: tomograms and subtomograms are none; give maps or atomic models."]
-    number = len(list(iter_references(protocol.inputMolecules)))
-    if protocol.heldOut.get() < 0:
-        return ["Held out: it cannot be negative."]
-    if number - protocol.heldOut.get() < FEWEST_MOLECULES:
-        return [
-            f"Structures and maps: {number} are given; at least {FEWEST_MOLECULES} are needed beside those held out."
-        ]
-    return []
-
-
-def _validate_positions(protocol: Any) -> List[str]:
-    sets = [pointer.get() for pointer in protocol.inputCoordinates]
-    if not sets:
-        return ["Positions: give at least one set of coordinates."]
-    errors = []
-    tomograms = protocol.inputTomograms.get()
-    rates = {coordinates.getPrecedents().getSamplingRate() for coordinates in sets}
-    if tomograms is None and len(rates) > 1:
-        errors.append(
-            "Positions: they were picked in tomograms of different voxel sizes; say in Tomograms which to take."
-        )
-    for coordinates in sets:
-        if tomograms is not None and not set(coordinates.getTSIds()) & set(tomograms.getTSIds()):
-            errors.append("Positions: some are in none of the tomograms (tsIds differ).")
-        if protocol.task == ADAPT and coordinates.getSize() < FEWEST_POSITIONS:
-            errors.append(
-                f"Positions: a set has {coordinates.getSize()} of them, and at least {FEWEST_POSITIONS} are needed."
-            )
-        if not (protocol.diameter.get() or coordinates.getBoxSize()):
-            errors.append("Particle diameter: the positions have no box size; give the diameter in Å.")
-    if protocol.task == TOMOGRAMS and not 0 <= protocol.liveShare.get() <= 0.99:
-        errors.append("Share of simulated tomograms: it lies within 0 and 0.99.")
-    if protocol.diameter.get() < 0:
-        errors.append("Particle diameter: it cannot be negative; 0 takes that of the positions.")
-    return errors
-
-
-def _validate_numbers(protocol: Any) -> List[str]:
-    errors = []
-    if protocol.seed.get() < 0:
-        errors.append("Seed: it cannot be negative.")
-    if protocol.task == ADAPT:
-        if protocol.adaptSteps.get() < 1:
-            errors.append("Steps: at least 1.")
-        if protocol.keep.get() < 0:
-            errors.append("Weight of what it knew: it cannot be negative.")
-        return errors
-    path = protocol.settingsFile.get()
-    if path and not os.path.isfile(path):
-        errors.append(f"Settings file: there is no file {path}.")
-    if protocol.steps.get() < 1:
-        errors.append("Steps: at least 1.")
-    if protocol.validateEvery.get() < 0 or protocol.workers.get() < 0:
-        errors.append("Validation and simulating processes: they cannot be negative.")
-    rate = protocol.learningRate.get()
-    if rate is not None and not 0 < rate <= 1:
-        errors.append("Learning rate: it is larger than 0 and at most 1.")
-    if protocol.species.get() is not None and protocol.species.get() < 2:
-        errors.append("Species in a step: at least 2, to be told apart.")
-    for line in more_settings(protocol):
-        if "=" not in line or "." not in line.partition("=")[0]:
-            errors.append(f"More settings: '{line}' is not of the form table.name = value.")
-    return errors
 
 
 # ------------------------------ the engine's options ------------------------------
