@@ -14,13 +14,14 @@ from tomotwin_core.evaluation.template_matching import (
     expected_threshold,
     find_peaks,
     match_template,
-    uniform_rotations,
 )
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.reconstruction import reconstruct
 from tomotwin_core.structures import Density, density_from_points
 from tomotwin_core.structures.density import at_voxel_size
+from tomotwin_core.subtomograms import templates
+from tomotwin_core.subtomograms.templates import Imager, sphere, uniform_rotations
 
 STEP = 30.0
 ACQUISITION = Acquisition(tilt_step_deg=5.0, dose_e_per_A2=150.0, defocus_um=3.0)
@@ -96,16 +97,16 @@ def test_a_score_is_the_correlation_of_template_and_tomogram_under_the_mask(
     monkeypatch: pytest.MonkeyPatch, tomogram: NDArray[np.float32]
 ) -> None:
     density, step = molecule(), 60.0
-    monkeypatch.setattr(template_matching, "VARIANCE_KEPT", 0.99999)
+    monkeypatch.setattr(templates, "VARIANCE_KEPT", 0.99999)
     match = match_template(tomogram, 10.0, density, ACQUISITION, step)
     assert match.variance_kept > 0.9999
     radius = density.diameter_A / 20 + 1
     half = int(np.ceil(radius))
-    mask = template_matching._sphere(half, radius)
-    templates = template_matching._templates(density, 10.0, ACQUISITION, match.rotations, mask, "cpu").numpy()
+    mask = sphere(half, radius)
+    imaged = Imager.of(density, 10.0, ACQUISITION).templates(match.rotations).numpy()
     for z, y, x in ((16, 28, 28), (17, 20, 35), (16, 40, 15)):
         cut = tomogram[z - half : z + half + 1, y - half : y + half + 1, x - half : x + half + 1][mask]
-        direct = templates @ (cut - cut.mean()) / np.linalg.norm(cut - cut.mean())
+        direct = imaged @ (cut - cut.mean()) / np.linalg.norm(cut - cut.mean())
         assert match.score[z, y, x] == pytest.approx(direct.max(), abs=2e-3)
         assert direct[match.best[z, y, x]] == pytest.approx(direct.max(), abs=2e-3)
 
@@ -141,7 +142,7 @@ def test_in_white_noise_correlations_scatter_as_those_of_random_vectors_and_few_
     density = molecule()
     match = match_template(noise, 10.0, density, ACQUISITION, 50.0)
     radius = density.diameter_A / 20 + 1
-    voxels = template_matching._sphere(int(np.ceil(radius)), radius).sum()
+    voxels = sphere(int(np.ceil(radius)), radius).sum()
     # Near the faces half of what is under the mask is outside, where there is nothing: a little less than inside.
     assert match.noise == pytest.approx(voxels**-0.5, rel=0.1)
     passed = (match.score > expected_threshold(match)).sum()

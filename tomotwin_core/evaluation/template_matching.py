@@ -17,7 +17,7 @@ one of them (7.5 on average). Symmetry is not made use of.
 Speed: correlating 4400 templates by FFT costs 4400 Fourier transforms of the tomogram. Templates that differ by a turn of
 15 degrees are alike, so they are written as sums of some dozens to hundreds of common volumes (a singular value
 decomposition, Halko, Martinsson and Tropp, SIAM Rev. 53, 217, 2011); these are correlated by FFT, and each template's
-correlation is a sum of theirs, one matrix product. The sums hold 98 % of the templates' variance, or what `RANK_LIMIT`
+correlation is a sum of theirs, one matrix product. The sums hold 98 % of the templates' variance, or what 384
 volumes can (93 % for a proteasome), and are brought back to unit length: the score is the correlation with a template that
 agrees with the true one to 0.99 (0.96). Memory beside tomogram, score and templates is bounded by about `MEMORY_BYTES`.
 """
@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
-from scipy.spatial.transform import Rotation
 from scipy.special import erfcinv
 
 from tomotwin_core.coordinates import Coordinates
@@ -40,18 +39,13 @@ from tomotwin_core.picking.location import LocationSettings, peaks_of, suppresse
 from tomotwin_core.picking.references import ReferenceSet, Target
 from tomotwin_core.progress import progress
 from tomotwin_core.simulation.acquisition import Acquisition
-from tomotwin_core.simulation.microscope import take_tilt_series
-from tomotwin_core.simulation.reconstruction import reconstruct
-from tomotwin_core.structures.density import Density, low_passed
+from tomotwin_core.structures.density import Density
+from tomotwin_core.subtomograms.templates import Imager, factors, uniform_rotations
 
-RANK_LIMIT = 384
-VARIANCE_KEPT = 0.98
 MEMORY_BYTES = 2.0e9
-# Room around the template for what the CTF spreads out, voxels.
-_MARGIN = 8
 # Where the tomogram is empty its deviation is not divided by: this share of the median is the least.
 _LEAST_DEVIATION = 0.1
-_TEMPLATES_AT_ONCE, _VOLUMES_AT_ONCE = 64, 8
+_VOLUMES_AT_ONCE = 8
 # Voxels whose correlations with all templates are held at a time: what fits a processor's cache, or fills a GPU.
 _COLUMNS_CPU, _COLUMNS_GPU = 1024, 65536
 
@@ -100,10 +94,9 @@ def match_template(
         Where torch computes.
     """
     rotations = uniform_rotations(step_deg)
-    half = int(np.ceil(density.diameter_A / 2 / voxel_size_A + 1))
-    mask = _sphere(half, density.diameter_A / 2 / voxel_size_A + 1)
-    templates = _templates(density, voxel_size_A, acquisition, rotations, mask, device)
-    weights, basis, kept = _factors(templates)
+    imager = Imager.of(density, voxel_size_A, acquisition, device)
+    mask = imager.mask
+    weights, basis, kept = factors(imager.templates(rotations))
     # Imaged templates are dark, as the microscope makes them.
     signed = torch.from_numpy(np.asarray(volume, np.float32)).to(device) * (1 if contrast == "dark" else -1)
     signed = (signed - signed.mean()) / signed.std()
@@ -160,81 +153,6 @@ def expected_threshold(match: TemplateMatch, false_positives: float = 1.0) -> fl
     """
     trials = match.score.size * len(match.rotations)
     return float(np.sqrt(2) * match.noise * erfcinv(2 * false_positives / trials))
-
-
-def uniform_rotations(step_deg: float) -> NDArray[np.float64]:
-    """Matrices (n, 3, 3) that are spread evenly over all rotations, n = 8 pi^2 / step^3.
-
-    Super-Fibonacci spirals (Alexa, CVPR 2022, algorithm 1); 8 pi^2 is the volume of the rotations where a turn by a small
-    angle has that angle's length.
-    """
-    if not 2 <= step_deg <= 90:
-        raise ValueError(f"an angular step of {step_deg} degrees; it must lie within 2 to 90")
-    n = int(np.ceil(8 * np.pi**2 / np.deg2rad(step_deg) ** 3))
-    s = np.arange(n) + 0.5
-    near, far = np.sqrt(s / n), np.sqrt(1 - s / n)
-    a, b = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
-    quaternions = np.stack((near * np.sin(a), near * np.cos(a), far * np.sin(b), far * np.cos(b)), axis=1)
-    return np.asarray(Rotation.from_quat(quaternions).as_matrix(), np.float64)
-
-
-def _sphere(half: int, radius: float) -> NDArray[np.bool_]:
-    z, y, x = np.ogrid[-half : half + 1, -half : half + 1, -half : half + 1]
-    return np.asarray(z * z + y * y + x * x <= radius**2)
-
-
-def _templates(
-    density: Density,
-    voxel_size_A: float,
-    acquisition: Acquisition,
-    rotations: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    device: str,
-) -> torch.Tensor:
-    """The imaged molecule in every orientation under the mask: (orientations, voxels), each of mean 0 and length 1."""
-    edge = mask.shape[0]
-    box = next_fast_len(edge + 2 * _MARGIN, real=True)
-    transfer = _transfer(box, voxel_size_A, acquisition, device)
-    inside = torch.from_numpy(mask).to(device)
-    values = torch.from_numpy(low_passed(density, voxel_size_A).astype(np.float32)).to(device)[None, None]
-    axis = torch.arange(edge, device=device) - edge // 2
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    # grid_sample counts from -1 to 1 between the middles of the outermost voxels.
-    scale = voxel_size_A / density.voxel_size_A / ((density.values.shape[0] - 1) / 2)
-    places = torch.stack((x, y, z), dim=-1).float() * scale
-    made = []
-    for turn in torch.from_numpy(rotations).float().to(device).split(_TEMPLATES_AT_ONCE):
-        # The reference's place is R^T x: row vectors times R.
-        grid = torch.einsum("zyxi,nij->nzyxj", places, turn)
-        turned = torch.nn.functional.grid_sample(values.expand(len(turn), -1, -1, -1, -1), grid, align_corners=True)
-        spectrum = torch.fft.rfftn(turned[:, 0], s=(box,) * 3, dim=(1, 2, 3)) * transfer
-        imaged = torch.fft.irfftn(spectrum, s=(box,) * 3, dim=(1, 2, 3))[:, :edge, :edge, :edge][:, inside]
-        imaged = imaged - imaged.mean(1, keepdim=True)
-        made.append(imaged / imaged.norm(dim=1, keepdim=True))
-    return torch.cat(made)
-
-
-def _transfer(box: int, voxel_size_A: float, acquisition: Acquisition, device: str) -> torch.Tensor:
-    """What microscope and reconstruction make of each frequency: the transform of a point's tomogram, for `rfftn`."""
-    point = torch.zeros(box, box, box, device=device)
-    point[box // 2, box // 2, box // 2] = 1.0
-    generator = torch.Generator(device=device)  # without noise nothing is drawn
-    series = take_tilt_series(point, voxel_size_A, acquisition, generator, noise=False)
-    spread = torch.roll(reconstruct(series, acquisition), (-(box // 2),) * 3, (0, 1, 2))
-    return torch.fft.rfftn(spread)
-
-
-def _factors(templates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Templates (n, voxels) as weights (n, rank) of orthonormal volumes (rank, voxels), rows of unit length again, and
-    the share of their variance that these hold."""
-    limit = min(RANK_LIMIT, *templates.shape)
-    torch.manual_seed(0)  # the decomposition starts from random vectors
-    u, s, v = torch.svd_lowrank(templates, q=limit, niter=2)
-    share = torch.cumsum(s.double() ** 2, 0) / len(templates)  # each template has length 1
-    rank = min(int((share < VARIANCE_KEPT).sum()) + 1, limit)
-    weights = u[:, :rank] * s[:rank]
-    weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    return weights.contiguous(), v[:, :rank].T.contiguous(), float(share[rank - 1])
 
 
 def _normalised_slabs(
