@@ -64,7 +64,7 @@ _ORIGIN_A = ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"]
 _ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 # Expected false-discovery rate at the position's score; 1 accepted by a person, 0 rejected, -1 undecided.
 _FDR, _ACCEPTED = "tomotwinFDR", "tomotwinAccepted"
-_MASS = "tomotwinMassKDa"
+_MASS, _CORRELATION = "tomotwinMassKDa", "tomotwinCorrelation"
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ class StarFormat:
             columns |= numbers([_FDR], table.fdr[:, None], ".4g")
         if table.mass_kDa is not None:
             columns |= numbers([_MASS], table.mass_kDa[:, None], ".6g")
+        if table.correlation is not None:
+            columns |= numbers([_CORRELATION], table.correlation[:, None], ".5g")
         if table.accepted is not None:
             columns[_ACCEPTED] = [str(int(a)) for a in table.accepted]
         if angles:
@@ -207,6 +209,7 @@ def _table(path: Path, rows: pd.DataFrame, name: str, size_A: float, shape: Shap
         fdr=floats(path, rows, [_FDR])[:, 0] if _FDR in rows else None,
         accepted=_decisions(path, rows) if _ACCEPTED in rows else None,
         mass_kDa=floats(path, rows, [_MASS])[:, 0] if _MASS in rows else None,
+        correlation=floats(path, rows, [_CORRELATION])[:, 0] if _CORRELATION in rows else None,
     )
 
 

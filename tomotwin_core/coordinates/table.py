@@ -20,7 +20,7 @@ Beside = dict[str, str]
 """Text of what stands beside a coordinates file, by what follows its name without ending (``.doc``)."""
 
 ACCEPTED, REJECTED, UNDECIDED = 1, 0, -1
-_OPTIONAL = ("rotation", "fdr", "accepted", "mass_kDa")
+_OPTIONAL = ("rotation", "fdr", "accepted", "mass_kDa", "correlation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class Coordinates:
         What a person said of each: `ACCEPTED`, `REJECTED` or `UNDECIDED`.
     mass_kDa : float32 (N,), or None
         What the truth of a simulated tomogram says.
+    correlation : float32 (N,), or None
+        With the molecule in this orientation, as `tomotwin orient` found it.
     """
 
     xyz: NDArray[np.float64]
@@ -64,6 +66,7 @@ class Coordinates:
     fdr: NDArray[np.float32] | None = None
     accepted: NDArray[np.int8] | None = None
     mass_kDa: NDArray[np.float32] | None = None
+    correlation: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyz)
@@ -91,6 +94,7 @@ class Coordinates:
         fdr: ArrayLike | None = None,
         accepted: ArrayLike | None = None,
         mass_kDa: ArrayLike | None = None,
+        correlation: ArrayLike | None = None,
     ) -> "Coordinates":
         """Build a table from whatever is known; a single label, score or diameter stands for all positions."""
         positions = np.array(xyz, np.float64).reshape(-1, 3)
@@ -107,6 +111,9 @@ class Coordinates:
             fdr=None if fdr is None else np.array(np.broadcast_to(np.asarray(fdr, np.float32), n)),
             accepted=None if accepted is None else np.array(np.broadcast_to(np.asarray(accepted, np.int8), n)),
             mass_kDa=None if mass_kDa is None else np.array(np.broadcast_to(np.asarray(mass_kDa, np.float32), n)),
+            correlation=None
+            if correlation is None
+            else np.array(np.broadcast_to(np.asarray(correlation, np.float32), n)),
         )
 
     @classmethod
@@ -155,6 +162,7 @@ class Coordinates:
             fdr=None if self.fdr is None else self.fdr[index],
             accepted=None if self.accepted is None else self.accepted[index],
             mass_kDa=None if self.mass_kDa is None else self.mass_kDa[index],
+            correlation=None if self.correlation is None else self.correlation[index],
         )
 
     def by_label(self) -> dict[str, "Coordinates"]:
