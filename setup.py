@@ -53,7 +53,14 @@ setup(
     license="GPL-3.0-or-later",
     python_requires=">=3.8",
     packages=find_packages(
-        include=["tomotwin_core", "tomotwin_core.*", "tomotwin_scipion", "tomotwin_scipion.*", "tomotwin_view"]
+        include=[
+            "_tomotwin_scipion",  # the same plugin, first in the list of files: see its docstring
+            "tomotwin_core",
+            "tomotwin_core.*",
+            "tomotwin_scipion",
+            "tomotwin_scipion.*",
+            "tomotwin_view",
+        ]
     ),
     package_data={
         "tomotwin_core": ["structures/data/*", "model/data/*"],

@@ -2,10 +2,9 @@
 
 The plugin speaks to its engine only through the command ``tomotwin`` and the files that it reads and
 writes, so the engine may live in Scipion's own environment, in one that Scipion's installer makes for it
-(``scipion installb tomotwin_engine``), or anywhere that a line of the configuration names.
+(``scipion installb tomotwin_engine``, see installer.py), or anywhere that a line of the configuration names.
 """
 
-import importlib.util
 import os
 import shlex
 import shutil
@@ -16,13 +15,18 @@ import pwem
 import pyworkflow.utils as pwutils
 from pyworkflow import TOMO
 
+from . import installer
 from .constants import (
     DISTRIBUTION,
     ENGINE_PACKAGE,
     ENGINE_VERSION,
     TOMOTWIN_BIN,
     TOMOTWIN_ENGINE_ACTIVATION,
+    TOMOTWIN_ENGINE_ENVIRONMENT,
     TOMOTWIN_ENGINE_HOME,
+    TOMOTWIN_ENGINE_MODEL,
+    TOMOTWIN_ENGINE_PIP,
+    TOMOTWIN_ENGINE_PYTHON,
     TOMOTWIN_ENGINE_SOURCE,
     TOMOTWIN_ENGINE_TORCH,
 )
@@ -30,8 +34,6 @@ from .constants import (
 __version__ = "1.0.0"
 _logo = "tomotwin_scipion_logo.png"
 _references = ["Rice2023"]
-
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 class Plugin(pwem.Plugin):
@@ -62,15 +64,38 @@ class Plugin(pwem.Plugin):
             "`conda activate tomotwin`. Usually empty.",
         )
         cls._defineVar(
+            TOMOTWIN_ENGINE_MODEL,
+            "",
+            description="Model file that the forms offer first, such as one adapted to this site's tomograms. "
+            "Empty: the released model.",
+        )
+        cls._defineVar(
             TOMOTWIN_ENGINE_SOURCE,
             "",
-            description=f"What `scipion installb {ENGINE_PACKAGE}` installs: a folder, wheel or URL. "
-            "Empty: this same package.",
+            description=f"What `scipion installb {ENGINE_PACKAGE}` installs: a folder, wheel, URL or version. "
+            "Empty: the version of this plugin.",
         )
         cls._defineVar(
             TOMOTWIN_ENGINE_TORCH,
             "auto",
-            description="PyTorch build that the installer takes: cuda, cpu, or auto (cuda where nvidia-smi is found).",
+            description="PyTorch build that the installer takes: cuda, cpu, auto (cuda where nvidia-smi is found), or "
+            "one for a certain CUDA such as cu126.",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_ENVIRONMENT,
+            "auto",
+            description="What makes the engine's environment: venv, conda, or auto (conda only where no Python 3.11 or "
+            "later is found).",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_PYTHON,
+            "",
+            description="Python 3.11 or later for the engine's environment. Empty: Scipion's own or one on the path.",
+        )
+        cls._defineVar(
+            TOMOTWIN_ENGINE_PIP,
+            "",
+            description="Further words for the installer's pip, such as `--no-index --find-links /software/wheels`.",
         )
 
     @classmethod
@@ -103,10 +128,12 @@ class Plugin(pwem.Plugin):
             ]
         # The plugin's plain install brings the command without the libraries it computes with.
         inScipionsEnvironment = os.path.dirname(os.path.abspath(path)) == os.path.dirname(sys.executable)
-        if inScipionsEnvironment and importlib.util.find_spec("torch") is None:
+        missing = installer.missing_libraries() if inScipionsEnvironment else []
+        if missing:
             return [
-                f"The engine's libraries are not installed: run 'scipion installb {ENGINE_PACKAGE}', or in Scipion's "
-                f"environment (Python 3.11 or later) pip install '{DISTRIBUTION}[engine]'."
+                f"The engine's libraries are not installed ({', '.join(missing)}): run "
+                f"'scipion installb {ENGINE_PACKAGE}', or in Scipion's environment (Python 3.11 or later) "
+                f"pip install '{DISTRIBUTION}[engine]'."
             ]
         return []
 
@@ -161,49 +188,14 @@ class Plugin(pwem.Plugin):
     # ------------------------------ installing ------------------------------
     @classmethod
     def defineBinaries(cls, env: Any) -> None:
-        """Offer the engine's own environment: a plain Python venv, no conda."""
-        inScipionsEnvironment = importlib.util.find_spec("torch") is not None
-        env.addPackage(
-            ENGINE_PACKAGE,
-            version=ENGINE_VERSION,
-            tar="void.tgz",
-            commands=[(cls._installCommand(), "env/bin/tomotwin")],
-            default=not inScipionsEnvironment,
-            vars={"PATH": os.environ.get("PATH", "")},
+        """Offer the engine's own environment; it comes with the plugin unless there is an engine already."""
+        settings = installer.InstallSettings(
+            environment=cls.getVar(TOMOTWIN_ENGINE_ENVIRONMENT).strip().lower(),
+            python=cls.getVar(TOMOTWIN_ENGINE_PYTHON).strip(),
+            torch=cls.getVar(TOMOTWIN_ENGINE_TORCH).strip().lower(),
+            source=cls.getVar(TOMOTWIN_ENGINE_SOURCE).strip(),
+            pip=cls.getVar(TOMOTWIN_ENGINE_PIP).strip(),
+            condaActivation=cls.getCondaActivationCmd() or "",
         )
-
-    @classmethod
-    def _installCommand(cls) -> str:
-        pip = "env/bin/python -m pip install"
-        torch = cls.getVar(TOMOTWIN_ENGINE_TORCH).strip().lower()
-        wantsCpu = torch == "cpu" or (torch != "cuda" and shutil.which("nvidia-smi") is None)
-        index = f" --extra-index-url {TORCH_CPU_INDEX}" if wantsCpu else ""
-        return " && ".join(
-            [
-                f"{cls._enginePython()} -m venv env",
-                f"{pip} --upgrade pip",
-                f"{pip}{index} {shlex.quote(cls._engineRequirement())}",
-            ]
-        )
-
-    @classmethod
-    def _enginePython(cls) -> str:
-        """A Python that the engine runs with (3.11 or later): Scipion's own where it is new enough."""
-        if sys.version_info >= (3, 11):
-            return shlex.quote(sys.executable)
-        for minor in (13, 12, 11):
-            python = shutil.which(f"python3.{minor}")
-            if python is not None:
-                return shlex.quote(python)
-        return "python3.11"  # not found: the installer's message then names what is missing
-
-    @classmethod
-    def _engineRequirement(cls) -> str:
-        source = cls.getVar(TOMOTWIN_ENGINE_SOURCE).strip()
-        if not source:
-            root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-            isSourceTree = os.path.isfile(os.path.join(root, "setup.py"))
-            source = root if isSourceTree else ""
-        if source.startswith(("http:", "https:", "git+")):
-            return f"{DISTRIBUTION}[engine] @ {source}"
-        return source + "[engine]" if source else f"{DISTRIBUTION}[engine]=={__version__}"
+        configured = TOMOTWIN_BIN in os.environ or bool(cls.getVar(TOMOTWIN_ENGINE_ACTIVATION))
+        installer.add_engine(env, settings, wanted=not configured and bool(installer.missing_libraries()))

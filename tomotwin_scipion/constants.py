@@ -10,12 +10,19 @@ DISTRIBUTION = "tomotwin-scipion"
 # TOMOTWIN_MODEL and TOMOTWIN_ENV_ACTIVATION; both plugins can be installed at once, so these are others.
 TOMOTWIN_BIN = "TOMOTWIN_BIN"
 TOMOTWIN_ENGINE_ACTIVATION = "TOMOTWIN_ENGINE_ACTIVATION"
+TOMOTWIN_ENGINE_ENVIRONMENT = "TOMOTWIN_ENGINE_ENVIRONMENT"
 TOMOTWIN_ENGINE_HOME = "TOMOTWIN_ENGINE_HOME"
+TOMOTWIN_ENGINE_MODEL = "TOMOTWIN_ENGINE_MODEL"
+TOMOTWIN_ENGINE_PIP = "TOMOTWIN_ENGINE_PIP"
+TOMOTWIN_ENGINE_PYTHON = "TOMOTWIN_ENGINE_PYTHON"
 TOMOTWIN_ENGINE_SOURCE = "TOMOTWIN_ENGINE_SOURCE"
 TOMOTWIN_ENGINE_TORCH = "TOMOTWIN_ENGINE_TORCH"
 
 ENGINE_PACKAGE = "tomotwin_engine"
 """Name of the engine in Scipion's installer (which wants no hyphen in it)."""
+
+OLDEST_ENGINE_PYTHON = (3, 11)
+"""The engine needs at least this Python; the plugin needs 3.8."""
 
 RELEASED_MODEL = "released"
 """What the engine's option ``--model`` takes for the weights shipped with it."""

@@ -5,7 +5,8 @@ from typing import Any, List
 
 from pyworkflow.protocol import LEVEL_NORMAL, params
 
-from ..constants import RELEASED_MODEL
+from .. import Plugin
+from ..constants import RELEASED_MODEL, TOMOTWIN_ENGINE_MODEL
 
 MODEL_RELEASED, MODEL_TRAINED, MODEL_FILE = range(3)
 
@@ -26,11 +27,12 @@ def define_model_params(
     expertLevel
         To whom it is shown.
     """
+    siteModel = Plugin.getVar(TOMOTWIN_ENGINE_MODEL)
     form.addParam(
         "modelFrom",
         params.EnumParam,
         choices=["released", "trained in this project", "file"],
-        default=MODEL_RELEASED,
+        default=MODEL_FILE if siteModel else MODEL_RELEASED,
         condition=condition,
         expertLevel=expertLevel,
         label=label,
@@ -52,10 +54,12 @@ def define_model_params(
         "modelFile",
         params.FileParam,
         allowsNull=True,
+        default=siteModel or None,
         condition=f"{condition} and modelFrom == {MODEL_FILE}",
         expertLevel=expertLevel,
         label="Model file",
-        help="A model in safetensors format, as `tomotwin train` and `tomotwin adapt` write it.",
+        help="A model in safetensors format, as `tomotwin train` and `tomotwin adapt` write it. A site can "
+        "preset it: TOMOTWIN_ENGINE_MODEL in scipion.conf.",
     )
 
 
