@@ -7,7 +7,6 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import SetOfTomograms, Tomogram
 
 from ..constants import MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS
-from ..objects import SetOfTomogramEmbeddings
 from ..targets import MOST_SUBTOMOGRAMS, is_cut_out, parse_identifiers
 
 THRESHOLD_PROPOSED, THRESHOLD_NUMBER, THRESHOLD_FDR = range(3)
@@ -134,9 +133,8 @@ def define_threshold_params(form: Any) -> None:
 
 
 # ------------------------------ checks ------------------------------
-def validate_picking(protocol: Any, embeddings: SetOfTomogramEmbeddings) -> List[str]:
-    """Sentences about targets and threshold that cannot be; an empty list when all is well."""
-    tsIds = set(embeddings.getTSIds())
+def validate_picking(protocol: Any, tsIds: Set[str]) -> List[str]:
+    """Sentences about targets and threshold that cannot be in these tomograms; an empty list when all is well."""
     errors = _validate_references(protocol) + _validate_examples(protocol, tsIds)
     if not names_targets(protocol) and protocol.acceptedPicks.get() is None:
         errors.append("Name something to look for: references, identifiers, example positions, or several of them.")

@@ -4,16 +4,14 @@ from typing import Any, List
 
 import mrcfile
 from pyworkflow import BETA
-from pyworkflow.object import Set
-from pyworkflow.protocol import STEPS_PARALLEL, params
+from pyworkflow.protocol import params
 from pyworkflow.utils import cleanPath, makePath
-from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
+from tomo.objects import SetOfTomograms, SetOfTomoMasks, Tomogram, TomoMask
 from tomo.protocols import ProtTomoBase
 
 from .. import Plugin
 from ..constants import CONTRASTS, DARK, OUTPUT_MASKS
-from ..convert import link_tomogram
-from .protocol_base import TwinProtocol
+from ..convert import link_tomogram, plain_path
 from .region_form import (
     SWITCHES,
     define_region_params,
@@ -22,9 +20,10 @@ from .region_form import (
     validate_region_params,
     warn_of_region_params,
 )
+from .streaming import TwinStreamingProtocol, file_stamp
 
 
-class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
+class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
     """Finds the specimen in tomograms, and writes it as masks.
 
     The specimen is what lies between the empty spaces above and below it, without gold beads, ice crystals and carbon
@@ -35,7 +34,6 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
     _label = "create mask"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_MASKS: SetOfTomoMasks}
-    stepsExecutionMode = STEPS_PARALLEL
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -62,19 +60,19 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
         form.addParallelSection(threads=2, mpi=0)
 
     # ------------------------------ steps ------------------------------
-    def _insertAllSteps(self) -> None:
-        settings = self._digest(self.contrast.get(), region_settings(self))
-        outputSteps = []
-        for tsId in sorted(self.inputTomograms.get().getTSIds()):
-            args = (tsId, settings, self._attempt(tsId))
-            made = self._insertFunctionStep(self.maskStep, *args, prerequisites=[], needsGPU=False)
-            outputSteps.append(
-                self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[made], needsGPU=False)
-            )
-        closing = (self._digest(outputSteps, settings), self._attempts())
-        self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
+    def _getStreamInput(self) -> SetOfTomograms:
+        return self.inputTomograms.get()
 
-    def maskStep(self, tsId: str, settings: str, attempt: int) -> None:
+    def _outputDigest(self, tsId: str) -> str:
+        source = file_stamp(plain_path(self._getTomogram(tsId).getFileName()))
+        return self._digest(self.contrast.get(), region_settings(self), source)
+
+    def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
+        args = (tsId, self._run)
+        made = self._insertFunctionStep(self.maskStep, *args, prerequisites=prerequisites, needsGPU=False)
+        return self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[made], needsGPU=False)
+
+    def maskStep(self, tsId: str, run: str) -> None:
         """Have the engine find the specimen of one tomogram."""
         try:
             with self._lock:
@@ -92,13 +90,13 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def createOutputStep(self, tsId: str, settings: str, attempt: int) -> None:
+    def createOutputStep(self, tsId: str, run: str) -> None:
         """Register one mask in the output, in the place of that of an earlier attempt."""
         with self._lock:
             failed = tsId in self._failures()
             if failed and not hasattr(self, OUTPUT_MASKS):
                 return
-            output = self._getOutput()
+            output = self._openOutput(self._createOutput, self.inputTomograms)
             self._removeItems(output, Tomogram.TS_ID_FIELD, tsId)
             if not failed:
                 tomogram = self._getTomogram(tsId)
@@ -107,12 +105,13 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
                 mask.setFileName(self._getMask(tsId))
                 mask.setVolName(tomogram.getFileName())
                 output.append(mask)
-            output.write()
-            self._store(output)
+            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
 
-    def closeOutputStep(self, settings: str, attempts: int) -> None:
+    def closeOutputStep(self, run: str) -> None:
         """Close the output, or fail where there is no mask."""
         output = getattr(self, OUTPUT_MASKS, None)
+        if output is not None:
+            self._dropGone(output, Tomogram.TS_ID_FIELD)
         if output is None or output.getSize() == 0:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
             raise RuntimeError("No mask could be made. " + " ".join(reasons))
@@ -161,17 +160,9 @@ class ProtTwinCreateMask(TwinProtocol, ProtTomoBase):
     def _getMask(self, tsId: str) -> str:
         return self._getExtraPath(tsId + "_mask.mrc")
 
-    def _getOutput(self) -> SetOfTomoMasks:
-        """The output set, made with the first mask and appended to afterwards."""
-        output = getattr(self, OUTPUT_MASKS, None)
-        if output is not None:
-            output.enableAppend()
-            return output
+    def _createOutput(self) -> SetOfTomoMasks:
         output = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite")
         output.copyInfo(self.inputTomograms.get())
-        output.setStreamState(Set.STREAM_OPEN)
-        self._defineOutputs(**{OUTPUT_MASKS: output})
-        self._defineSourceRelation(self.inputTomograms, output)
         return output
 
 

@@ -1,12 +1,12 @@
 """Protocol *embed tomograms*: tomograms in, dense embeddings on disk out."""
 
+import glob
 import os
 from typing import Any, List
 
 from pyworkflow import BETA
-from pyworkflow.object import Set
-from pyworkflow.protocol import LEVEL_ADVANCED, STEPS_PARALLEL, params
-from pyworkflow.utils import makePath
+from pyworkflow.protocol import LEVEL_ADVANCED, params
+from pyworkflow.utils import cleanPath, makePath
 from tomo.objects import SetOfTomograms, Tomogram
 from tomo.protocols import ProtTomoBase
 
@@ -22,22 +22,26 @@ from ..constants import (
 from ..convert import link_tomogram, plain_path
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from .model_choice import chosen_model, define_model_params, validate_model
-from .protocol_base import TwinProtocol
+from .streaming import TwinStreamingProtocol, file_stamp
+
+EMBEDDED = "embedded"
 
 
-class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
+class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
     """Embeds tomograms with the TomoTwin network.
 
     Every place of a tomogram is turned into a vector of 32 numbers that says what is there, whatever its
     orientation; places with the same macromolecule get vectors close to each other. This is the costly part
     of picking and it depends on nothing but the tomogram: it is computed once, kept on disk, and any
     number of targets is then looked for in it within seconds (protocol *reference picking*).
+
+    Tomograms are embedded as they arrive, several at once where there are GPUs for it; *Continue* embeds only what is
+    new or missing.
     """
 
     _label = "embed tomograms"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_EMBEDDINGS: SetOfTomogramEmbeddings}
-    stepsExecutionMode = STEPS_PARALLEL
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -69,52 +73,60 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
-    def _insertAllSteps(self) -> None:
-        settings = self._digest(*self._settingsArgs())
-        outputSteps = []
-        for tsId in sorted(self.inputTomograms.get().getTSIds()):
-            args = (tsId, settings, self._attempt(tsId))
-            embedded = self._insertFunctionStep(self.embedStep, *args, prerequisites=[], needsGPU=self.usesGpu())
-            outputSteps.append(
-                self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[embedded], needsGPU=False)
-            )
-        closing = (self._digest(outputSteps, settings), self._attempts())
-        self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
+    def _getStreamInput(self) -> SetOfTomograms:
+        return self.inputTomograms.get()
 
-    def embedStep(self, tsId: str, settings: str, attempt: int) -> None:
+    def _outputDigest(self, tsId: str) -> str:
+        source = file_stamp(plain_path(self._getTomogram(tsId).getFileName()))
+        return self._digest(self._settingsArgs(), file_stamp(chosen_model(self)), source)
+
+    def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
+        args = (tsId, self._run)
+        embedded = self._insertFunctionStep(self.embedStep, *args, prerequisites=prerequisites, needsGPU=self.usesGpu())
+        return self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[embedded], needsGPU=False)
+
+    def embedStep(self, tsId: str, run: str) -> None:
         """Link the tomogram under its tsId and have the engine embed it."""
         try:
             with self._lock:
+                digest = self._outputDigest(tsId)
+                if self._isDone(EMBEDDED, tsId, digest) and os.path.isdir(self._getZarr(tsId)):
+                    return
                 tomogram = self._getTomogram(tsId)
                 # Kept with the embedding, which refers to it: picking looks at the tomogram for gold and the like.
                 folder = self._getExtraPath("tomograms")
                 makePath(folder)
                 path = link_tomogram(tomogram, folder)
+            # What a killed run had begun can be of gigabytes, and is never used.
+            cleanPath(*glob.glob(glob.escape(self._getExtraPath()) + f"/.part-*-{tsId}.zarr"))
             args = [path, "--out", self._getExtraPath()] + self._settingsArgs() + self._engineArgs()
             Plugin.runTomotwin(self, "embed", args, gpu=True, expected=self._getZarr(tsId))
+            self._setDone(EMBEDDED, tsId, digest)
             self._setFailure(tsId, None)
         except Exception as error:
+            self._setDone(EMBEDDED, tsId, None)
             self._setFailure(tsId, error)
 
-    def createOutputStep(self, tsId: str, settings: str, attempt: int) -> None:
+    def createOutputStep(self, tsId: str, run: str) -> None:
         """Register one embedding in the output, in the place of that of an earlier attempt."""
         with self._lock:
             failed = tsId in self._failures()
             if failed and not hasattr(self, OUTPUT_EMBEDDINGS):
                 return
-            output = self._getOutput()
+            output = self._openOutput(self._createOutput, self.inputTomograms)
             self._removeItems(output, TomogramEmbedding.TS_ID_FIELD, tsId)
             if not failed:
                 embedding = TomogramEmbedding()
                 embedding.setTomogram(self._getTomogram(tsId))
                 embedding.setFileName(self._getZarr(tsId))
                 output.append(embedding)
-            output.write()
-            self._store(output)
+            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
 
-    def closeOutputStep(self, settings: str, attempts: int) -> None:
+    def closeOutputStep(self, run: str) -> None:
         """Close the output, or fail where no tomogram could be embedded."""
         output = getattr(self, OUTPUT_EMBEDDINGS, None)
+        if output is not None:
+            self._dropGone(output, TomogramEmbedding.TS_ID_FIELD)
         if output is None or output.getSize() == 0:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
             raise RuntimeError("No tomogram could be embedded. " + " ".join(reasons))
@@ -190,16 +202,8 @@ class ProtTwinEmbedTomograms(TwinProtocol, ProtTomoBase):
     def _getZarr(self, tsId: str) -> str:
         return self._getExtraPath(tsId + ".zarr")
 
-    def _getOutput(self) -> SetOfTomogramEmbeddings:
-        """The output set, made with the first embedding and appended to afterwards."""
-        output = getattr(self, OUTPUT_EMBEDDINGS, None)
-        if output is not None:
-            output.enableAppend()
-            return output
+    def _createOutput(self) -> SetOfTomogramEmbeddings:
         output = SetOfTomogramEmbeddings.create(self._getPath(), template="embeddings%s.sqlite")
         output.setTomograms(self.inputTomograms)
         output.setModel(chosen_model(self))
-        output.setStreamState(Set.STREAM_OPEN)
-        self._defineOutputs(**{OUTPUT_EMBEDDINGS: output})
-        self._defineSourceRelation(self.inputTomograms, output)
         return output

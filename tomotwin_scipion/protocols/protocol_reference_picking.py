@@ -2,12 +2,11 @@
 
 import os
 import shutil
-from typing import Any, List, Tuple
+from typing import Any, Iterable, List, Set
 
 import numpy as np
 from pyworkflow import BETA
-from pyworkflow.object import Set
-from pyworkflow.protocol import STEPS_PARALLEL, params
+from pyworkflow.protocol import params
 from pyworkflow.utils import cleanPath, makePath
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 from tomo.protocols import ProtTomoPicking
@@ -37,7 +36,6 @@ from .picking_form import (
     warn_of_picking,
 )
 from .picking_report import PICKS_FILE, add_up, group_rows, read_rows, summary_lines, write_rows
-from .protocol_base import TwinProtocol
 from .reference_simulation import define_simulation_params, simulation_args, validate_simulation_params
 from .refinement import (
     REFERENCES_FILE,
@@ -55,9 +53,14 @@ from .region_form import (
     validate_region_params,
     warn_of_region_params,
 )
+from .streaming import TwinStreamingProtocol, file_stamp
+
+REFERENCES, REFINED, LOCATED, PICKED = "references", "refined", "located", "picked"
+"""Stages of the work before the output; the first two are those of the whole run."""
+ALL = "all tomograms"
 
 
-class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
+class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
     """Finds targets that you name in embedded tomograms.
 
     A target is a density map, an atomic model, a set of subtomograms or a few example positions. Maps and models are
@@ -67,12 +70,13 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
     The output holds the picks of all targets: the group id of a coordinate says which target it is (see the
     summary), its score is the similarity with it, from 0 to 1, and _tomotwinFDR the share of false picks to be expected
     among those of its target that score at least as much. References can be refitted to picks that you accept and reject.
+
+    Tomograms are searched as soon as they are embedded; *Continue* searches only what is new, missing, or set otherwise.
     """
 
     _label = "reference picking"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_COORDINATES: SetOfCoordinates3D}
-    stepsExecutionMode = STEPS_PARALLEL
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -94,33 +98,38 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
-    def _insertAllSteps(self) -> None:
-        made = self._insertFunctionStep(
-            self.referencesStep, self._digest(*self._targetSettings()), prerequisites=[], needsGPU=self.usesGpu()
-        )
-        settings, threshold = self._digest(*self._searchSettings()), self._thresholdArgs()
-        refined = self._insertFunctionStep(self.refineStep, settings, prerequisites=[made], needsGPU=False)
-        outputSteps = []
-        for tsId in sorted(self.inputEmbeddings.get().getTSIds()):
-            args: Tuple[Any, ...] = (tsId, settings, self._attempt(tsId), self._minScoreArgs())
-            located = self._insertFunctionStep(self.locateStep, *args, prerequisites=[refined], needsGPU=False)
-            args += (threshold,)
-            picked = self._insertFunctionStep(self.pickStep, *args, prerequisites=[located], needsGPU=False)
-            args += (self._boxSettings(),)
-            outputSteps.append(
-                self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[picked], needsGPU=False)
-            )
-        closing = (self._digest(outputSteps, settings, threshold, self._boxSettings()), self._attempts())
-        self._insertFunctionStep(self.closeOutputStep, *closing, prerequisites=outputSteps, needsGPU=False)
+    def _getStreamInput(self) -> SetOfTomogramEmbeddings:
+        return self.inputEmbeddings.get()
 
-    def referencesStep(self, settings: str) -> None:
+    def _isReady(self, tsIds: Iterable[str]) -> bool:
+        """References made of positions in some tomograms wait for these."""
+        return self._tomogramsOfPositions() <= set(tsIds)
+
+    def _insertFirstSteps(self) -> List[int]:
+        made = self._insertFunctionStep(self.referencesStep, self._run, prerequisites=[], needsGPU=self.usesGpu())
+        return [self._insertFunctionStep(self.refineStep, self._run, prerequisites=[made], needsGPU=False)]
+
+    def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
+        number = prerequisites
+        for step in (self.locateStep, self.pickStep, self.createOutputStep):
+            number = [self._insertFunctionStep(step, tsId, self._run, prerequisites=number, needsGPU=False)]
+        return number[0]
+
+    def referencesStep(self, run: str) -> None:
         """Make one file of reference embeddings out of everything the user gave, or take that of the run to refine."""
-        made = self._getMadeReferences()
+        made, digest = self._getMadeReferences(), self._digest(*self._targetSettings())
+        if self._isDone(REFERENCES, ALL, digest) and os.path.exists(made):
+            return
         cleanPath(made)
-        if not names_targets(self):
+        self._setDone(REFERENCES, ALL, None)
+        if names_targets(self):
+            self._makeReferences(made)
+        else:
             for source, copy in zip(run_of_picks(self.allPicks.get()), (made, self._getTargetsFile())):
                 shutil.copyfile(source, copy)
-            return
+        self._setDone(REFERENCES, ALL, digest)
+
+    def _makeReferences(self, made: str) -> None:
         embeddings: SetOfTomogramEmbeddings = self.inputEmbeddings.get()
         folder = self._getExtraPath("references")
         cleanPath(folder)
@@ -136,63 +145,81 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         args += ["--out", made, "--model", embeddings.getModel()] + self._referenceArgs() + self._engineArgs()
         Plugin.runTomotwin(self, "reference", args, gpu=True, expected=made)
 
-    def refineStep(self, settings: str) -> None:
+    def refineStep(self, run: str) -> None:
         """Refit the references to accepted and rejected picks where there are some."""
         made, references = self._getMadeReferences(), self._getReferencesFile()
+        digest = self._digest(*self._targetSettings(), *refinement_settings(self), file_stamp(made))
+        if self._isDone(REFINED, ALL, digest) and os.path.exists(references):
+            return
         cleanPath(references)
+        self._setDone(REFINED, ALL, None)
         if self.acceptedPicks.get() is None:
             shutil.copyfile(made, references)
-            return
-        folder = self._getExtraPath("decisions")
-        cleanPath(folder)
-        makePath(folder)
-        args = refine_args(self, self.inputEmbeddings.get(), folder) + ["--references", made, "--out", references]
-        Plugin.runTomotwin(self, "refine", args, expected=references)
+        else:
+            folder = self._getExtraPath("decisions")
+            cleanPath(folder)
+            makePath(folder)
+            args = refine_args(self, self.inputEmbeddings.get(), folder)
+            args += ["--references", made, "--out", references]
+            Plugin.runTomotwin(self, "refine", args, expected=references)
+        self._setDone(REFINED, ALL, digest)
 
-    def locateStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str]) -> None:
+    def locateStep(self, tsId: str, run: str) -> None:
         """Find all candidates of all targets in one tomogram."""
         try:
             with self._lock:
+                digest, peaks = self._locatedDigest(tsId), self._getPeaksFile(tsId)
+                if self._isDone(LOCATED, tsId, digest) and os.path.exists(peaks):
+                    return
+                self._setDone(LOCATED, tsId, None)
                 zarr = self._getEmbedding(tsId).getFileName()
                 region = region_args(self, tsId)
-            cleanPath(self._getPeaksFile(tsId))
+            cleanPath(peaks)
             args = [zarr, "--references", self._getReferencesFile(), "--out", self._getExtraPath()]
-            Plugin.runTomotwin(self, "locate", args + minScoreArgs + region, expected=self._getPeaksFile(tsId))
+            Plugin.runTomotwin(self, "locate", args + self._minScoreArgs() + region, expected=peaks)
             if self.writeMaps:
                 Plugin.runTomotwin(self, "map", args)
+            self._setDone(LOCATED, tsId, digest)
             self._setFailure(tsId, None)
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def pickStep(self, tsId: str, settings: str, attempt: int, minScoreArgs: List[str], threshold: List[str]) -> None:
+    def pickStep(self, tsId: str, run: str) -> None:
         """Keep the candidates above the threshold."""
-        if tsId in self._failures():
-            return
+        if not self._isDone(LOCATED, tsId, self._locatedDigest(tsId)):
+            return  # the search has failed
         try:
-            cleanPath(self._getPicksFile(tsId), self._getSummaryFile(tsId))
+            digest, picks = self._outputDigest(tsId), self._getPicksFile(tsId)
+            if self._isDone(PICKED, tsId, digest) and os.path.exists(picks):
+                return
+            self._setDone(PICKED, tsId, None)
+            cleanPath(picks, self._getSummaryFile(tsId))
             args = [self._getPeaksFile(tsId), "--out", self._getExtraPath(), "--summary", self._getSummaryFile(tsId)]
-            args += ["--references", self._getReferencesFile()] + threshold
-            Plugin.runTomotwin(self, "pick", args, expected=self._getPicksFile(tsId))
+            args += ["--references", self._getReferencesFile()] + self._thresholdArgs()
+            Plugin.runTomotwin(self, "pick", args, expected=picks)
+            self._setDone(PICKED, tsId, digest)
+            self._setFailure(tsId, None)
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def createOutputStep(self, tsId: str, *settings: Any) -> None:
+    def createOutputStep(self, tsId: str, run: str) -> None:
         """Register the picks of one tomogram in the output, in the place of those of an earlier attempt."""
         failed = tsId in self._failures()
         picks = [] if failed else read_picks(self._getPicksFile(tsId))
         groups = {target.name: target.group for target in self._getTargets()}
         with self._lock:
+            digest = None if failed else self._outputDigest(tsId)
             if not picks and not hasattr(self, OUTPUT_COORDINATES):
                 return
-            tomogram = self.inputEmbeddings.get().getTomograms()[{Tomogram.TS_ID_FIELD: tsId}]
-            output = self._getOutput()
+            tomograms = self.inputEmbeddings.get().getTomograms(asPointer=True)
+            tomogram = tomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]
+            output = self._openOutput(self._createOutput, self.inputEmbeddings, tomograms)
             self._removeItems(output, Coordinate3D.TOMO_ID_ATTR, tsId)
             for pick in picks:
                 output.append(new_coordinate(tomogram, pick, groups[pick.label]))
-            output.write()
-            self._store(output)
+            self._writeOutput(output, tsId, digest)
 
-    def closeOutputStep(self, settings: str, attempts: int) -> None:
+    def closeOutputStep(self, run: str) -> None:
         """Say which group is which target, and close the output, or fail where there is nothing to put out."""
         failures = self._failures()
         tsIds = sorted(set(self.inputEmbeddings.get().getTSIds()) - set(failures))
@@ -209,6 +236,7 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
         write_rows(self._getGroupsFile(), groups)
         output = getattr(self, OUTPUT_COORDINATES)
+        self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
         output.setBoxSize(self._getBoxSize())
         self._closeOutput(output)
 
@@ -219,8 +247,11 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         missing = [item.getFileName() for item in embeddings.iterItems() if not os.path.isdir(item.getFileName())]
         if missing:
             errors.append(f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}.")
-        errors += validate_picking(self, embeddings)
-        errors += validate_refinement_params(self, embeddings.getTSIds(), names_targets(self))
+        tsIds = set(embeddings.getTSIds())
+        if embeddings.isStreamOpen():
+            tsIds |= self._tomogramsOfPositions()  # they may still come
+        errors += validate_picking(self, tsIds)
+        errors += validate_refinement_params(self, tsIds, names_targets(self))
         errors += validate_region_params(self, embeddings.getTomograms())
         return errors + validate_simulation_params(self)
 
@@ -327,8 +358,19 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         """Everything the candidates depend on."""
         return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get()]
 
-    def _boxSettings(self) -> str:
-        return f"{self.diameter.get():g} Å, {self.boxSize.get()} voxels"
+    def _locatedDigest(self, tsId: str) -> str:
+        """Of everything that the candidates in one tomogram depend on."""
+        with self._lock:
+            embedding = file_stamp(self._getEmbedding(tsId).getFileName())
+            return self._digest(*self._searchSettings(), *self._minScoreArgs(), embedding)
+
+    def _outputDigest(self, tsId: str) -> str:
+        return self._digest(self._locatedDigest(tsId), *self._thresholdArgs())
+
+    def _tomogramsOfPositions(self) -> Set[str]:
+        """Tomograms in which positions are given that the references are made of or refitted to."""
+        sets = [pointer.get() for pointer in self.inputExamples] + [self.acceptedPicks.get(), self.allPicks.get()]
+        return {tsId for coordinates in sets if coordinates is not None for tsId in coordinates.getTSIds()}
 
     def _getBoxSize(self) -> int:
         """Edge of the box in voxels of the tomogram: even, and no smaller than the largest target."""
@@ -337,18 +379,9 @@ class ProtTwinReferencePicking(TwinProtocol, ProtTomoPicking):
         diameter = max(target.diameter for target in read_measured(self._getReferencesFile()).values())
         return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
 
-    def _getOutput(self) -> SetOfCoordinates3D:
-        """The output set, made with the first picks and appended to afterwards."""
-        output = getattr(self, OUTPUT_COORDINATES, None)
-        if output is not None:
-            output.enableAppend()
-            return output
+    def _createOutput(self) -> SetOfCoordinates3D:
         embeddings = self.inputEmbeddings.get()
         output = self._createSetOfCoordinates3D(embeddings.getTomograms(asPointer=True))
         output.setSamplingRate(embeddings.getSamplingRate())
         output.setBoxSize(self._getBoxSize())
-        output.setStreamState(Set.STREAM_OPEN)
-        self._defineOutputs(**{OUTPUT_COORDINATES: output})
-        self._defineSourceRelation(self.inputEmbeddings, output)
-        self._defineSourceRelation(embeddings.getTomograms(asPointer=True), output)
         return output

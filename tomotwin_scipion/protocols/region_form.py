@@ -78,7 +78,7 @@ def validate_region_params(protocol: Any, tomograms: SetOfTomograms) -> List[str
         if own != size:
             have, want = (" × ".join(str(side) for side in sides) for sides in (own, size))
             return [f"Masks: that of {tsId} has {have} voxels and the tomogram {want}; give one of the same size."]
-    if masks is not None and not matched:
+    if masks is not None and not matched and not tomograms.isStreamOpen():
         return ["Masks: none of them belongs to one of the tomograms (tsIds differ)."]
     return []
 

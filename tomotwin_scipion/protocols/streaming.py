@@ -1,0 +1,173 @@
+"""Protocols that take tomograms as they arrive, and on *Continue* do only what is missing.
+
+**As they arrive.** While the input is open, new tomograms are looked for every few seconds. Each gets its own chain of
+steps at once, its results are appended to the open output, and what follows in the workflow can begin. A last step waits
+until the input is closed and all chains are through, and closes the output. Scipion's `ProtStreamingBase` looks for new
+items in a step that keeps one thread busy for as long as the input is open, and the steps that it adds may start before
+they are stored, without a place of their own on a GPU. So here the executor's own check does it, between two steps.
+
+**What is missing.** Scipion skips a finished step where the run before had the same one at the same place of its list.
+With tomograms that arrive in any order there is no such place. So what is done is kept in a file: for each stage of the
+work and each tomogram a digest of everything that the result depends on. What has another digest, or none since it
+failed or was killed, is done again; the steps of each start differ from all before, so Scipion itself skips none.
+"""
+
+import json
+import os
+import sqlite3
+from datetime import datetime
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+
+from pwem.objects import EMSet
+from pyworkflow.object import Pointer, Set
+from pyworkflow.protocol import STATUS_NEW, STEPS_PARALLEL
+
+from .protocol_base import TwinProtocol
+
+DONE_FILE = "done.json"
+OUTPUT = "output"
+"""The last stage of each tomogram: its results are in the output."""
+
+
+class TwinStreamingProtocol(TwinProtocol):
+    """Base of protocols that work on one tomogram after the other; it is not shown in Scipion's tree, having no label."""
+
+    stepsExecutionMode = STEPS_PARALLEL
+
+    # ------------------------------ what a protocol says ------------------------------
+    def _getStreamInput(self) -> EMSet:
+        """The set whose items are taken as they arrive; it has `getTSIds`."""
+        raise NotImplementedError
+
+    def _outputDigest(self, tsId: str) -> str:
+        """Digest of everything that the results of one tomogram depend on."""
+        raise NotImplementedError
+
+    def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
+        """Insert the steps of one tomogram; returns the number of the last."""
+        raise NotImplementedError
+
+    def closeOutputStep(self, run: str) -> None:
+        """Close the output, or fail where there is none."""
+        raise NotImplementedError
+
+    def _insertFirstSteps(self) -> List[int]:
+        """Insert what comes before all tomograms; returns the numbers of the steps they wait for."""
+        return []
+
+    def _isReady(self, tsIds: Iterable[str]) -> bool:
+        """Whether the work can begin with the tomograms that are there while others may still come."""
+        return True
+
+    # ------------------------------ steps ------------------------------
+    def _insertAllSteps(self) -> None:
+        self._run = str(datetime.now())
+        self._inserted: set = set()
+        self._first: Optional[List[int]] = None
+        number = self._insertFunctionStep(self.closeOutputStep, self._run, prerequisites=[], wait=True, needsGPU=False)
+        self._closing = self._steps[number - 1]
+        self._insertArrived()
+
+    def _stepsCheck(self) -> None:
+        """Called by the executor every few seconds."""
+        if self._closing.isWaiting():
+            self._insertArrived()
+        if self._newSteps:
+            self.updateSteps()
+
+    def _insertArrived(self) -> None:
+        """Insert the steps of tomograms that are new; once no more can come let the closing step follow them."""
+        with self._lock:
+            try:
+                tsIds, isOpen = self._arrived()
+            except sqlite3.OperationalError as error:  # the set is being written; the next check comes in seconds
+                self.info(f"The input cannot be read at the moment ({error}).")
+                return
+            if isOpen and not (tsIds and self._isReady(tsIds)):
+                return
+            if self._first is None and tsIds:
+                self._first = self._insertFirstSteps()
+            for tsId in sorted(set(tsIds) - self._inserted):
+                self._inserted.add(tsId)
+                if not self._isDone(OUTPUT, tsId, self._outputDigest(tsId)):
+                    self._closing.addPrerequisites(self._insertTomogramSteps(tsId, self._first or []))
+            if not isOpen:
+                self._closing.addPrerequisites(*(self._first or []))
+                self._closing.setStatus(STATUS_NEW)
+
+    def _arrived(self) -> Tuple[List[str], bool]:
+        """The tomograms that are there, and whether more may come."""
+        items = self._getStreamInput()
+        if items.isStreamOpen():
+            items.loadAllProperties()
+        isOpen = items.isStreamOpen()  # before the items: none that came last is missed
+        return items.getTSIds(), isOpen
+
+    # ------------------------------ what is done ------------------------------
+    def _isDone(self, stage: str, tsId: str, digest: str) -> bool:
+        """Whether a stage of a tomogram was finished, in this run or an earlier one, with what it depends on now."""
+        with self._lock:
+            isLost = stage == OUTPUT and getattr(self, self._getOutputName(), None) is None
+            return not isLost and self._readDone().get(stage, {}).get(tsId) == digest
+
+    def _setDone(self, stage: str, tsId: str, digest: Optional[str]) -> None:
+        """Keep that a stage of a tomogram is finished, or with None that it is not."""
+        with self._lock:
+            done = self._readDone()
+            done.setdefault(stage, {})[tsId] = digest
+            path = self._getExtraPath(DONE_FILE)
+            with open(path + ".tmp", "w") as file:
+                json.dump(done, file, indent=1)
+            os.replace(path + ".tmp", path)
+
+    def _readDone(self) -> Dict[str, Dict[str, Optional[str]]]:
+        path = self._getExtraPath(DONE_FILE)
+        if not os.path.exists(path):
+            return {}
+        with open(path) as file:
+            return json.load(file)
+
+    def _getOutputName(self) -> str:
+        (name,) = self._possibleOutputs
+        return name
+
+    # ------------------------------ the output ------------------------------
+    def _openOutput(self, created: Callable[[], EMSet], *sources: Pointer) -> EMSet:
+        """The output set, open for more items; made by the function `created` and defined where there is none yet.
+
+        `sources` are what Scipion's graph of objects shows it to come from.
+        """
+        output = getattr(self, self._getOutputName(), None)
+        if output is not None:
+            output.enableAppend()
+            output.setStreamState(Set.STREAM_OPEN)
+            return output
+        output = created()
+        output.setStreamState(Set.STREAM_OPEN)
+        self._defineOutputs(**{self._getOutputName(): output})
+        for source in sources:
+            self._defineSourceRelation(source, output)
+        return output
+
+    def _writeOutput(self, output: EMSet, tsId: str, digest: Optional[str]) -> None:
+        """Write the output after a tomogram's items were put in; `digest` is None where it failed."""
+        output.write()
+        self._store(output)
+        self._setDone(OUTPUT, tsId, digest)
+
+    def _dropGone(self, output: EMSet, attribute: str) -> None:
+        """Take out the items of tomograms that are no longer in the input, as after an input was replaced."""
+        here = set(self._getStreamInput().getTSIds())
+        gone = set(output.getTSIds()) - here
+        if gone:
+            output.enableAppend()
+        for tsId in sorted(gone):
+            self._removeItems(output, attribute, tsId)
+            self._setDone(OUTPUT, tsId, None)
+
+
+def file_stamp(path: str) -> List[Any]:
+    """What tells one state of a file or folder from another of the same name; nothing where there is none."""
+    if not os.path.exists(path):
+        return [path]
+    return [path, os.stat(path).st_mtime_ns]
