@@ -47,11 +47,25 @@ class Molecules:
 
     def __init__(self, densities: Mapping[str, Density], voxel_size_A: float, variants: int = 0) -> None:
         self.voxel_size_A = voxel_size_A
-        self.densities = dict(densities)
-        self._smooth = {name: low_passed(d, voxel_size_A) for name, d in self.densities.items()}
-        self._reach = {name: _reach(values) for name, values in self._smooth.items()}
+        self.densities: dict[str, Density] = {}
+        self._smooth: dict[str, NDArray[np.float32]] = {}
+        self._reach: dict[str, float] = {}
         self._variants = variants
         self._kept: dict[str, list[RotatedCopy]] = {}
+        for name, density in densities.items():
+            self.add(name, density)
+
+    def add(self, name: str, density: Density) -> None:
+        """Take one more molecule in."""
+        self.densities[name] = density
+        self._smooth[name] = low_passed(density, self.voxel_size_A)
+        self._reach[name] = _reach(self._smooth[name])
+
+    def forget(self, name: str) -> None:
+        """Leave a molecule out again, with its kept copies."""
+        for table in (self.densities, self._smooth, self._reach):
+            del table[name]
+        self._kept.pop(name, None)
 
     def copy(self, name: str, rng: np.random.Generator) -> RotatedCopy:
         """One copy of a molecule in a random orientation (uniform on SO(3)) and sub-voxel position."""

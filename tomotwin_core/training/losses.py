@@ -40,7 +40,10 @@ class MetricLoss(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.settings.name == "proxy-anchor":
-            return self.loss(embeddings, torch.where(labels == BACKGROUND, self.loss.num_classes - 1, labels))
+            # Invented molecules, whose labels are above all species, have no proxy: like background, they are negatives.
+            background = self.loss.num_classes - 1
+            known = (labels != BACKGROUND) & (labels < background)
+            return self.loss(embeddings, torch.where(known, labels, background))
         # A label of its own for each background window: never anyone's positive, everyone's negative.
         own = -torch.arange(1, len(labels) + 1, device=labels.device)
         labels = torch.where(labels == BACKGROUND, own, labels)

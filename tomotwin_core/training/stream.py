@@ -3,7 +3,7 @@
 Each item is a pair of mini-tomograms with the same species, in two different random samples taken, reconstructed and
 delivered in two different random ways: so a step sees every species in many orientations, neighbourhoods, defoci and
 doses, and learns that these do not matter. Half of a pair's species are drawn at random, the other half around one
-mass, so that every batch holds hard negatives.
+mass, so that every batch holds hard negatives. A share of them is invented (inventing.py), new ones all the time.
 """
 
 from __future__ import annotations
@@ -26,8 +26,13 @@ from tomotwin_core.simulation.reconstruction import reconstruct
 from tomotwin_core.simulation.sample import Sample, even_copies
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
+from tomotwin_core.training.inventing import Invented, invent
 
 FURNITURE = -1
+# Labels of a pair's invented molecules: of no species, above any number of them, and in that pair only.
+INVENTED = 1 << 20
+# So many invented molecules are at hand, each for so many pairs: turned copies of a new one cost as much as a tilt series.
+_AT_HAND, _SERVES = 40, 4
 # Places on membranes, filaments and carbon that a mini-tomogram lists, at most, and how far from particles' centres.
 _FURNITURE_PLACES, _APART_VOX = 40, 6.0
 
@@ -46,14 +51,25 @@ class MiniTomogram:
 @dataclass(frozen=True)
 class StreamSettings:
     """shape [z, y, x] in voxels of 10 A; species per pair; copies of one species in one mini-tomogram; share of the
-    ice that is occupied; turned copies of each molecule that are kept; seed."""
+    ice that is occupied; turned copies of each molecule that are kept; share of a pair's species that are invented, made
+    out of those there are; seed."""
 
     shape: tuple[int, int, int] = (52, 136, 136)
     species: int = 28
     max_copies: int = 24
     occupied: tuple[float, float] = (0.12, 0.38)
     variants: int = 24
+    invented: float = 0.5
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A species of a pair."""
+
+    label: int
+    mass_kDa: float
+    diameter_A: float
 
 
 class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
@@ -64,23 +80,23 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
     ) -> None:
         self.library, self.species, self.settings, self.device = library, species, settings, device
         self._mass = np.array([library.entries[i].mass_kDa for i in species])
-        self._diameter = np.array([library.entries[i].diameter_A for i in species])
-        self._index = {name: i for i, name in enumerate(species)}
 
     def __iter__(self) -> Iterator[tuple[MiniTomogram, MiniTomogram]]:
         worker = torch.utils.data.get_worker_info()
         if worker:  # one core each; without workers this is the process that trains
             torch.set_num_threads(1)
         rng = np.random.default_rng((self.settings.seed, worker.id if worker else 0))
-        molecules = Molecules(
-            {i: self.library.density(i) for i in self.species}, MODEL_VOXEL_SIZE_A, self.settings.variants
-        )
+        densities = {i: self.library.density(i) for i in self.species}
+        molecules = Molecules(densities, MODEL_VOXEL_SIZE_A, self.settings.variants)
+        at_hand: dict[Invented, int] = {}
         while True:
-            chosen = self.draw_species(rng)
-            yield self._mini(chosen, molecules, rng), self._mini(chosen, molecules, rng)
+            cast = self._cast(rng, molecules, at_hand)
+            yield self._mini(cast, molecules, rng), self._mini(cast, molecules, rng)
 
     def draw_species(self, rng: np.random.Generator) -> list[int]:
-        """Indices of one pair's species; of molecules that look the same at this resolution only one."""
+        """Indices of one pair's species of the library; of molecules that look the same at this resolution only one."""
+        count = self.settings.species
+        count = max(count - round(self.settings.invented * count), 2)
         order = list(rng.permutation(len(self.species)))
         anchor = self._mass[order[0]]
         near = sorted(order, key=lambda i: abs(np.log(self._mass[i] / anchor)) + 0.3 * rng.random())
@@ -89,16 +105,42 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
             lookalikes = self.library.entries[self.species[candidate]].lookalikes
             if candidate not in chosen and not any(self.species[c] in lookalikes for c in chosen):
                 chosen.append(candidate)
-            if len(chosen) == self.settings.species:
+            if len(chosen) == count:
                 break
         return chosen
 
-    def _mini(self, chosen: list[int], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
+    def _cast(self, rng: np.random.Generator, molecules: Molecules, at_hand: dict[Invented, int]) -> dict[str, _Member]:
+        """One pair's species by name: some of the library and some invented ones, none made of a molecule that is there
+        itself, or looks like one, or that another is made of. `at_hand` are the invented ones with the pairs that each
+        has served."""
+        chosen = self.draw_species(rng)
+        entries = [self.library.entries[self.species[i]] for i in chosen]
+        cast = {e.id: _Member(i, e.mass_kDa, e.diameter_A) for i, e in zip(chosen, entries, strict=True)}
+        taken = {e.id for e in entries}.union(*(e.lookalikes for e in entries))
+        wanted = round(self.settings.invented * self.settings.species)
+        while wanted and len(at_hand) < _AT_HAND:
+            made = invent(f"invented {rng.integers(1 << 62)}", self.species, molecules.densities.__getitem__, rng)
+            if made is None:
+                break
+            at_hand[made] = 0
+            molecules.add(made.name, made.density)
+        for index in rng.permutation(len(at_hand)):
+            made = list(at_hand)[index]
+            if len(cast) < self.settings.species and taken.isdisjoint(made.parents):
+                cast[made.name] = _Member(INVENTED + int(index), made.density.mass_kDa, made.density.diameter_A)
+                taken.update(made.parents)
+                at_hand[made] += 1
+        for made in [m for m, served in at_hand.items() if served >= _SERVES and m.name not in cast]:
+            del at_hand[made]
+            molecules.forget(made.name)
+        return cast
+
+    def _mini(self, cast: dict[str, _Member], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
         shape = self.settings.shape
         asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A)
         drawn, acquisition, delivery = random_experiment(rng, asked)
         ice = min(drawn.thickness_A / MODEL_VOXEL_SIZE_A, shape[0]) * shape[1] * shape[2]
-        masses = {self.species[i]: float(self._mass[i]) for i in chosen}
+        masses = {name: member.mass_kDa for name, member in cast.items()}
         copies = even_copies(masses, rng.uniform(*self.settings.occupied) * ice, 2, self.settings.max_copies)
         # Copies decide how crowded it is, for all species alike: a limit would leave out the small ones.
         drawn = replace(drawn, copies=copies, occupied=0.6)
@@ -109,21 +151,22 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
         delivered, _ = deliver(
             reconstruct(series, acquisition).cpu().numpy(), MODEL_VOXEL_SIZE_A, delivery, acquisition
         )
-        xyz, label, diameter = self._truth(sample, rng)
+        xyz, label, diameter = _truth(sample, cast, rng)
         return MiniTomogram(normalise_local(-_as_shape(delivered.astype(np.float32), shape)), xyz, label, diameter)
 
-    def _truth(
-        self, sample: Sample, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
-        xyz = np.array(sample.positions, float).reshape(-1, 3)
-        label = np.array([self._index.get(n, FURNITURE) for n in sample.names], np.intp)
-        diameter = np.where(label >= 0, self._diameter[label], 100.0)
-        furniture = _furniture_places(sample, xyz, rng)
-        return (
-            np.concatenate([xyz, furniture]),
-            np.concatenate([label, np.full(len(furniture), FURNITURE, np.intp)]),
-            np.concatenate([diameter, np.zeros(len(furniture))]),
-        )
+
+def _truth(
+    sample: Sample, cast: dict[str, _Member], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """Positions, labels and diameters of particles and furniture."""
+    members = [cast.get(n, _Member(FURNITURE, 0.0, 100.0)) for n in sample.names]
+    xyz = np.array(sample.positions, float).reshape(-1, 3)
+    furniture = _furniture_places(sample, xyz, rng)
+    return (
+        np.concatenate([xyz, furniture]),
+        np.array([m.label for m in members] + [FURNITURE] * len(furniture), np.intp),
+        np.array([m.diameter_A for m in members] + [0.0] * len(furniture)),
+    )
 
 
 def _furniture_places(sample: Sample, centres: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
