@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 
-COMMANDS = ("simulate", "library", "train", "tune", "adapt", "embed", "mask", "reference", "map", "locate", "pick", "refine", "convert", "evaluate", "view", "info")
+COMMANDS = (
+    "simulate", "library", "train", "tune", "adapt", "embed", "mask", "reference", "map", "locate", "pick",
+    "refine", "orient", "extract", "convert", "evaluate", "view", "info",
+)  # fmt: skip
 
 _DESCRIPTION = """Find macromolecules in cryo-electron tomograms by what they look like to a network that was trained once, on many.
 

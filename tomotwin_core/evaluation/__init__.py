@@ -4,6 +4,7 @@
     scores.py     `evaluate`: precision, recall and F1 per species, tables of them
     blobs.py      a difference-of-Gaussians blob finder, the baseline of the benchmarks
     template_matching.py   locally normalised correlation with the exact structure, the baseline that knows its target
+    resolution.py   shell correlation of averages with the true density
     pictures.py   picks on tomogram slices, beside the truth
 
     scores = evaluate(read_coordinates("TS_01_picks.star"), read_coordinates("TS_01_truth.star"))

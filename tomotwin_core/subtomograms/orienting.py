@@ -22,7 +22,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates import Coordinates
@@ -55,7 +56,12 @@ class OrientingSettings:
     contrast: Literal["dark", "bright"] = "dark"
 
     def __post_init__(self) -> None:
-        for name, low, high in (("step_deg", 5, 60), ("finest_deg", 0.5, 60), ("shift_A", 0, 200), ("low_pass_A", 5, 200)):
+        for name, low, high in (
+            ("step_deg", 5, 60),
+            ("finest_deg", 0.5, 60),
+            ("shift_A", 0, 200),
+            ("low_pass_A", 5, 200),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} = {getattr(self, name):g}: must lie within {low} to {high}")
 
@@ -98,6 +104,51 @@ def orient(
         rotation=np.array([one.rotation for one in found]).reshape(-1, 3, 3),
         correlation=np.array([one.correlation for one in found], np.float32),
     )
+
+
+def orient_with_background(
+    source: TomogramSource,
+    picks: Coordinates,
+    density: Density,
+    acquisition: Acquisition,
+    settings: OrientingSettings | None = None,
+    places: int = 20,
+    seed: int = 1,
+    device: str = "cpu",
+    avoid: Coordinates | None = None,
+) -> tuple[Coordinates, NDArray[np.float32]]:
+    """`orient`, and the correlations of the same search at `places` random places at which nothing was picked.
+
+    They lie a diameter or more from the picks and from those of `avoid`, and as deep in the tomogram as picks do; fewer
+    where there is no room.
+    """
+    rng = np.random.default_rng(seed)
+    picks = picks.to_voxel_size(source.voxel_size_A, source.shape)
+    others = picks if avoid is None else avoid.to_voxel_size(source.voxel_size_A, source.shape)
+    low, high = np.zeros(3), np.array(source.shape[::-1]) - 1.0
+    if len(picks):
+        low[2], high[2] = picks.xyz[:, 2].min(), picks.xyz[:, 2].max()
+    tried = rng.uniform(low, high, (50 * places, 3))
+    taken = np.concatenate([picks.xyz, others.xyz])
+    tree = cKDTree(taken) if len(taken) else None
+    free = tried if tree is None else tried[tree.query(tried)[0] * source.voxel_size_A >= density.diameter_A]
+    everything = np.concatenate([picks.xyz, free[:places]])
+    both = Coordinates.from_arrays(everything, source.voxel_size_A, source.name, source.shape)
+    found = orient(source, both, density, acquisition, settings, device)
+    assert found.rotation is not None and found.correlation is not None
+    n = len(picks)
+    oriented = replace(picks, xyz=found.xyz[:n], rotation=found.rotation[:n], correlation=found.correlation[:n])
+    return oriented, found.correlation[n:]
+
+
+def suggested_correlation(background: ArrayLike) -> float:
+    """What chance does not reach: four robust deviations above the median of the correlations found in nothing, of which
+    a few may be particles that were missed; NaN where there are none."""
+    values = np.asarray(background, np.float64)
+    if len(values) == 0:
+        return float("nan")
+    middle = np.median(values)
+    return float(middle + 4 * 1.4826 * np.median(np.abs(values - middle)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +226,12 @@ class _Search:
             left &= _angles_deg(self.rotations, self.rotations[best]) > _APART * self.settings.step_deg
 
     def _finely(
-        self, patch: torch.Tensor, place: NDArray[np.float64], rotation: NDArray[np.float64], step_deg: float, reach: int
+        self,
+        patch: torch.Tensor,
+        place: NDArray[np.float64],
+        rotation: NDArray[np.float64],
+        step_deg: float,
+        reach: int,
     ) -> _Found:
         """The best of the orientations a step about one, and its peak between voxels; places in voxels of the patch."""
         turns = Rotation.from_rotvec(np.deg2rad(step_deg) * _ABOUT).as_matrix() @ rotation
