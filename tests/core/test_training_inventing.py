@@ -67,6 +67,14 @@ def test_a_piece_is_a_third_to_two_thirds_of_its_molecule(library: DensityLibrar
     assert min(shares) > 0.25 and max(shares) < 0.75 and np.ptp(shares) > 0.1
 
 
+def test_what_a_cut_has_parted_from_a_piece_is_left_out() -> None:
+    values = np.zeros((20, 20, 20), np.float32)
+    values[2:9, 4:12, 4:12] = 1.0
+    values[15:18, 4:8, 4:8] = 1.5
+    kept = inventing._largest_body(ndimage.gaussian_filter(values, 0.8))
+    assert kept[:11].sum() == pytest.approx(values[:11].sum(), rel=0.02) and kept[14:].sum() == 0.0
+
+
 def test_two_that_grow_together_touch_and_keep_most_of_both(library: DensityLibrary) -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)

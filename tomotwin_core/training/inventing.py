@@ -52,7 +52,7 @@ def invent(
             continue
         parts = [_on_grid(density(i), rng) for i in made_of]
         if "piece" in kind:
-            parts = [_piece(values, rng) for values in parts]
+            parts = [_largest_body(_piece(values, rng)) for values in parts]
         values = parts[0] if len(parts) == 1 else _grown_together(parts[0], parts[1], rng)
         made = _as_density(values)
         if made.diameter_A <= LARGEST_A and LIGHTEST_KDA <= made.mass_kDa <= HEAVIEST_KDA:
@@ -103,6 +103,16 @@ def _piece(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     height = normal[0] * z[:, None, None] + normal[1] * y[None, :, None] + normal[2] * x
     level = float(np.quantile(height[values > _BODY * values.max()], rng.uniform(0.33, 0.67)))
     return values * np.clip(height - level + 0.5, 0.0, 1.0).astype(np.float32)
+
+
+def _largest_body(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without what the cut has parted from the rest: every voxel goes with the body that is nearest to it."""
+    bodies, count = ndimage.label(values > _BODY / 2 * values.max())
+    if count < 2:
+        return values
+    nearest = ndimage.distance_transform_edt(bodies == 0, return_distances=False, return_indices=True)
+    largest = np.bincount(bodies.ravel(), weights=values.ravel())[1:].argmax() + 1
+    return np.where(bodies[tuple(nearest)] == largest, values, np.float32(0.0))
 
 
 def _grown_together(
