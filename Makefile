@@ -10,6 +10,8 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
+# Processes that run tests side by side, each on one core.
+JOBS ?= 2
 
 .PHONY: venv demo demo-real test lint clean
 
@@ -33,7 +35,7 @@ lint: venv
 	$(BIN)/mypy tomotwin_core tomotwin_scipion tomotwin_view
 
 test: lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 clean:
 	rm -rf $(VENV) demo-output build dist *.egg-info
