@@ -1,15 +1,22 @@
-"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library. Without a file:
-versions, device, the released model."""
+"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library. Without a file: where
+this program is, versions, devices, the released model; the lines to send along with a question."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import sys
+from importlib import metadata
 from pathlib import Path
 
+from tomotwin_core import __version__
 from tomotwin_core.cli.options import add_voxel_size
 
 HELP = "say what a file is, or what is installed"
+LIBRARIES = ("numpy", "scipy", "zarr", "mrcfile", "starfile", "gemmi", "scikit-learn")
+"""Whose versions are told: those that read, write or compute."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,21 +88,51 @@ def _safetensors(file: Path) -> str:
 
 
 def _installed() -> None:
-    import torch
-
-    from tomotwin_core import __version__
-    from tomotwin_core.model import load_model
+    from tomotwin_core.model.checkpoint import RELEASED_MODEL, load_model
     from tomotwin_core.structures import load_library
 
     library, model = load_library(), load_model()
     training = model.card.get("training", {})
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"tomotwin {__version__}, torch {torch.__version__}, {device}")
+    print(f"tomotwin {__version__} in {Path(__file__).parents[1]}")
+    print(f"Python {platform.python_version()}, {sys.executable}")
+    print(f"system: {platform.platform()}, {os.cpu_count()} CPU cores")
+    print(*devices(), sep="\n")
+    print("libraries: " + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
     print(
-        f"library: {len(library.ids('train'))} molecules to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
+        f"molecules: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
     )
+    print(f"released model {model.hash}: {RELEASED_MODEL}")
     print(
-        f"released model {model.hash}: {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen"
+        f"  {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen; its card: tomotwin info {RELEASED_MODEL}"
     )
-    for key, value in model.card.get("figures", {}).items():
-        print(f"  {key}: {value}")
+
+
+def devices() -> list[str]:
+    """Lines that say what PyTorch computes on here, and where there is no GPU, why."""
+    import torch
+
+    lines = [f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads"]
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            lines.append(f"GPU {number}: {device.name}, {device.total_memory / 2**30:.0f} GB of memory")
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if chosen is not None:
+            lines.append(f"  numbered as CUDA_VISIBLE_DEVICES={chosen} leaves them")
+    elif torch.version.cuda is None:
+        lines.append("no GPU: this build of torch has no CUDA")
+    else:
+        reason = (
+            "CUDA_VISIBLE_DEVICES hides them all"
+            if os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+            else "no driver for it, or no card, is found (nvidia-smi)"
+        )
+        lines.append(f"no GPU: torch is built for CUDA {torch.version.cuda}, but {reason}")
+    return lines
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
