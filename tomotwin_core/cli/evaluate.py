@@ -1,8 +1,9 @@
 """Evaluate picks against the truth: precision, recall and F1 per species.
 
-A pick is right within half the particle's radius of a true centre (20 A at least), one pick for one particle; `box
-F1` counts by the paper's rule, boxes that overlap by IoU > 0.6. `best F1` is what the best threshold would have
-given, which only the truth can tell; give --candidates (the peaks) so that it can be looked for below the one used.
+A pick is right within half the particle's radius of a true centre (20 A at least), one pick for one particle; --tolerance
+is another share of the diameter, and --criterion boxes counts by the TomoTwin paper's rule, boxes that overlap by IoU >
+0.6, which the column `box F1` always does. `best F1` is what the best threshold would have given, which only the truth can
+tell; give --candidates (the peaks) so that it can be looked for below the one used.
 """
 
 from __future__ import annotations
@@ -31,27 +32,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PEAKS.star",
         help="all peaks, for the best possible F1",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table")
-    parser.add_argument(
+    rule = parser.add_argument_group("when a pick is right")
+    rule.add_argument(
+        "--criterion", choices=("distance", "boxes"), default="distance", help="what decides (default: distance)"
+    )
+    rule.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="largest distance as a share of the diameter, 20 A at least (default: 0.25)",
+    )
+    rule.add_argument(
+        "--min-iou", type=float, default=0.6, metavar="IOU", help="boxes must overlap by more than this (default: 0.6)"
+    )
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table")
+    written.add_argument(
+        "--by-tomogram", type=Path, metavar="FILE.csv", help="the table of all tomograms, then of each alone"
+    )
+    written.add_argument(
+        "--curves", type=Path, metavar="FILE.csv", help="precision, recall and F1 of each species at every threshold"
+    )
+    written.add_argument(
+        "--matches", type=Path, metavar="FILE.csv", help="each pick, right or false, and each particle that was missed"
+    )
+    written.add_argument("--plot", type=Path, metavar="FILE.png", help="the curves, and the F1 of each tomogram")
+    written.add_argument(
         "--picture", type=Path, metavar="FILE.png", help="draw picks beside the truth on slices of --tomogram"
     )
-    parser.add_argument("--tomogram", type=Path, metavar="FILE.mrc", help="for --picture")
+    written.add_argument("--tomogram", type=Path, metavar="FILE.mrc", help="for --picture")
 
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.coordinates import read_all_coordinates
     from tomotwin_core.errors import UserError
-    from tomotwin_core.evaluation import evaluate, format_table, write_csv
+    from tomotwin_core.evaluation import Rule, compare, format_table, scored, write_csv
 
     picks = [t for p in options.picks for t in read_all_coordinates(p)]
     truth = [t for p in options.truth for t in read_all_coordinates(p)]
     candidates = [t for p in options.candidates for t in read_all_coordinates(p)] or None
     if (options.picture is None) != (options.tomogram is None):
         raise UserError("--picture and --tomogram: give both or neither")
-    scores = evaluate(picks, truth, candidates)
+    rule = Rule(options.criterion == "boxes", options.tolerance, options.min_iou)
+    compared = compare(picks, truth, candidates, rule=rule)
+    scores = scored(compared)
     print(format_table(scores))
     if options.out:
         write_csv(options.out, scores)
+    if options.by_tomogram or options.curves or options.matches or options.plot:
+        from tomotwin_core.evaluation import details
+
+        single, found = details.scores_by_tomogram(compared), details.curves(compared)
+        if options.by_tomogram:
+            details.write_scores_by_tomogram(options.by_tomogram, scores, single)
+        if options.curves:
+            details.write_curves(options.curves, found)
+        if options.matches:
+            details.write_decisions(options.matches, details.decisions(compared))
+        if options.plot:
+            from tomotwin_core.evaluation.plots import scores_plot
+
+            scores_plot(options.plot, scores, single, found, f"right: {rule.described()}")
+            print(options.plot)
     if options.picture:
         from tomotwin_core.evaluation.pictures import picks_picture
         from tomotwin_core.tomogram import open_tomogram

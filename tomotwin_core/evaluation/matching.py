@@ -39,13 +39,8 @@ def match_boxes(
     picks: ArrayLike, truth: ArrayLike, side: float, min_iou: float = PAPER_MIN_IOU
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """As `match`, for cubes of one `side` that must overlap by more than `min_iou`: the TomoTwin paper's criterion."""
-    found, true = _positions(picks), _positions(truth)
-    # An IoU above m means an overlap above 2m / (1 + m) of a cube, hence along no axis a farther shift than the rest.
-    reach = side * (1 - 2 * min_iou / (1 + min_iou))
-    i, j = _close_pairs(found, true, reach, p=np.inf)
-    overlap = box_iou(found[i], true[j], side)
-    good = overlap > min_iou
-    return _assign(i[good], j[good], 1 - overlap[good])
+    i, j, overlap = _overlapping_pairs(_positions(picks), _positions(truth), side, min_iou)
+    return _assign(i, j, 1 - overlap)
 
 
 def box_iou(a: ArrayLike, b: ArrayLike, side: float) -> NDArray[np.float64]:
@@ -62,13 +57,26 @@ def rightness_in_order(ranked_picks: ArrayLike, truth: ArrayLike, tolerance: flo
     pick raises it when an augmenting path leads from it to a particle still free (Berge, PNAS 43, 842, 1957).
     """
     found, true = _positions(ranked_picks), _positions(truth)
-    i, j = _close_pairs(found, true, tolerance)
-    near: list[list[int]] = [[] for _ in range(len(found))]
+    return _gains(len(found), *_close_pairs(found, true, tolerance))
+
+
+def box_rightness_in_order(
+    ranked_picks: ArrayLike, truth: ArrayLike, side: float, min_iou: float = PAPER_MIN_IOU
+) -> NDArray[np.bool_]:
+    """As `rightness_in_order`, for the pairs that `match_boxes` allows."""
+    found, true = _positions(ranked_picks), _positions(truth)
+    i, j, _ = _overlapping_pairs(found, true, side, min_iou)
+    return _gains(len(found), i, j)
+
+
+def _gains(number: int, i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of a `number` of picks, one after the other, adds a match, with the allowed pairs (i, j)."""
+    near: list[list[int]] = [[] for _ in range(number)]
     for pick, particle in zip(i.tolist(), j.tolist(), strict=True):
         near[pick].append(particle)
     taken_by: dict[int, int] = {}
     has: dict[int, int] = {}
-    return np.array([_augment(pick, near, taken_by, has) for pick in range(len(found))], dtype=np.bool_)
+    return np.array([_augment(pick, near, taken_by, has) for pick in range(number)], dtype=np.bool_)
 
 
 def _augment(pick: int, near: Sequence[Sequence[int]], taken_by: dict[int, int], has: dict[int, int]) -> bool:
@@ -105,6 +113,18 @@ def _close_pairs(a: NDArray[np.float64], b: NDArray[np.float64], reach: float, p
     i = np.repeat(np.arange(len(a)), [len(near) for near in lists])
     j = np.fromiter((index for near in lists for index in near), np.intp)
     return i, j
+
+
+def _overlapping_pairs(
+    a: NDArray[np.float64], b: NDArray[np.float64], side: float, min_iou: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Indices of all pairs of cubes that overlap by more than `min_iou`, and by how much they do."""
+    # An IoU above m means an overlap above 2m / (1 + m) of a cube, hence along no axis a farther shift than the rest.
+    reach = side * (1 - 2 * min_iou / (1 + min_iou))
+    i, j = _close_pairs(a, b, reach, p=np.inf)
+    overlap = box_iou(a[i], b[j], side)
+    good = overlap > min_iou
+    return i[good], j[good], overlap[good]
 
 
 def _assign(i: NDArray[np.intp], j: NDArray[np.intp], cost: NDArray[np.float64]) -> Pairs:

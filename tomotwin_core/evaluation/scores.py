@@ -20,10 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.errors import UserError
-from tomotwin_core.evaluation.matching import match, match_boxes, rightness_in_order
+from tomotwin_core.evaluation.matching import match_boxes, rightness_in_order
+from tomotwin_core.evaluation.rules import Rule
 from tomotwin_core.files import atomic_path
-
-MIN_TOLERANCE_A = 20.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class SpeciesScore:
     average_precision : float
         Mean over all true particles of the precision at the pick that finds them, 0 where none does; NaN without scores.
     tolerance_A, diameter_A : float
-        The distance up to which a pick counts as right, and the diameter it comes from.
+        The distance up to which a pick counts as right (NaN where boxes decide), and the diameter it comes from.
     """
 
     label: str
@@ -77,13 +76,44 @@ class SpeciesScore:
         return self.n_true - self.n_right
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Picks, truth and candidates that go together: tables by tomogram, labels to score, and the rule."""
+
+    picks: dict[str, Coordinates]
+    truth: dict[str, Coordinates]
+    candidates: dict[str, Coordinates]
+    labels: list[str]
+    rule: Rule
+
+    def diameter_A(self, label: str) -> float:
+        """Median diameter in the truth, or where it has none in the picks; NaN where neither has one."""
+        in_truth = _diameter(label, self.truth)
+        return _diameter(label, self.picks) if math.isnan(in_truth) else in_truth
+
+
+Tables = Coordinates | Sequence[Coordinates]
+
+
 def evaluate(
-    picks: Coordinates | Sequence[Coordinates],
-    truth: Coordinates | Sequence[Coordinates],
-    candidates: Coordinates | Sequence[Coordinates] | None = None,
+    picks: Tables,
+    truth: Tables,
+    candidates: Tables | None = None,
     labels: Sequence[str] | None = None,
+    rule: Rule | None = None,
 ) -> list[SpeciesScore]:
-    """Score picks against the truth, one row per species, in alphabetical order.
+    """Score picks against the truth, one row per species, in alphabetical order; arguments as `compare`."""
+    return scored(compare(picks, truth, candidates, labels, rule))
+
+
+def compare(
+    picks: Tables,
+    truth: Tables,
+    candidates: Tables | None = None,
+    labels: Sequence[str] | None = None,
+    rule: Rule | None = None,
+) -> Compared:
+    """Bring together what is to be compared.
 
     Parameters
     ----------
@@ -95,6 +125,8 @@ def evaluate(
     labels : sequence of str, optional
         The species to score. By default all that the truth or the picks name: a species that is there and was never
         picked counts as missed.
+    rule : Rule, optional
+        When a pick is right.
 
     Raises
     ------
@@ -113,7 +145,13 @@ def evaluate(
             "give the targets the names they have in the truth."
         )
     wanted = sorted(in_truth | in_picks) if labels is None else list(labels)
-    return [_score(label, found, true, searched) for label in wanted]
+    return Compared(found, true, searched, wanted, rule or Rule())
+
+
+def scored(compared: Compared, tomograms: Sequence[str] | None = None) -> list[SpeciesScore]:
+    """One row per species, over all tomograms or over some."""
+    names = list(compared.truth) if tomograms is None else tomograms
+    return [_score(label, compared, names) for label in compared.labels]
 
 
 def median_f1(scores: Sequence[SpeciesScore], best: bool = False) -> float:
@@ -159,36 +197,50 @@ def write_csv(path: str | PathLike[str], scores: Sequence[SpeciesScore]) -> None
 
 def tolerance_A(diameter_A: float) -> float:
     """How far from a true centre a pick is right: half the particle's radius, 20 A at least or where it is unknown."""
-    return MIN_TOLERANCE_A if math.isnan(diameter_A) else max(diameter_A / 4, MIN_TOLERANCE_A)
+    return Rule().tolerance_A(diameter_A)
 
 
-def _score(
-    label: str, picks: dict[str, Coordinates], truth: dict[str, Coordinates], candidates: dict[str, Coordinates]
-) -> SpeciesScore:
-    diameter = _diameter(label, truth)
-    if math.isnan(diameter):
-        diameter = _diameter(label, picks)
-    tolerance = tolerance_A(diameter)
+def ranked(
+    label: str, compared: Compared, tomograms: Sequence[str] | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The candidates of one species in all tomograms, or in some: which of them add a match to the better ones of their
+    tomogram, and scores, the best first."""
+    diameter = compared.diameter_A(label)
+    gains, scores = [np.empty(0, np.bool_)], [np.empty(0)]
+    for name in compared.truth if tomograms is None else tomograms:
+        searched, score = _places(label, compared.candidates[name])
+        order = np.argsort(-score, kind="stable")
+        true = _places(label, compared.truth[name])[0]
+        gains.append(compared.rule.rightness_in_order(searched[order], true, diameter))
+        scores.append(score[order])
+    gain, value = np.concatenate(gains), np.concatenate(scores)
+    order = np.argsort(-value, kind="stable")
+    return gain[order], value[order]
+
+
+def threshold_ends(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where a ranked list can end: no threshold separates equal scores."""
+    ends: NDArray[np.intp] = np.flatnonzero(np.append(scores[1:] != scores[:-1], len(scores) > 0))
+    return ends
+
+
+def _score(label: str, compared: Compared, tomograms: Sequence[str]) -> SpeciesScore:
+    diameter, rule = compared.diameter_A(label), compared.rule
     n_true = n_picked = n_right = n_boxes = 0
     distances: list[NDArray[np.float64]] = [np.empty(0)]
-    gains, scores = [np.empty(0, np.bool_)], [np.empty(0)]
-    for name, table in truth.items():
-        true, _ = _places(label, table)
-        found, _ = _places(label, picks[name])
+    for name in tomograms:
+        true, _ = _places(label, compared.truth[name])
+        found, _ = _places(label, compared.picks[name])
         n_true, n_picked = n_true + len(true), n_picked + len(found)
-        i, j = match(found, true, tolerance)
+        i, j = rule.match(found, true, diameter)
         n_right += len(i)
         distances.append(np.linalg.norm(found[i] - true[j], axis=1))
         if not math.isnan(diameter):
-            n_boxes += len(match_boxes(found, true, diameter)[0])
-        searched, score = _places(label, candidates[name])
-        order = np.argsort(-score, kind="stable")
-        gains.append(rightness_in_order(searched[order], true, tolerance))
-        scores.append(score[order])
+            n_boxes += len(match_boxes(found, true, diameter, rule.min_iou)[0])
     right_distances = np.concatenate(distances)
     precision, recall, f1 = _rates(n_right, n_picked, n_true)
     boxes = _rates(n_boxes, n_picked, n_true) if not math.isnan(diameter) else (math.nan,) * 3
-    best_f1, best_threshold, average_precision = _over_thresholds(np.concatenate(gains), np.concatenate(scores), n_true)
+    best_f1, best_threshold, average_precision = _over_thresholds(*ranked(label, compared, tomograms), n_true)
     return SpeciesScore(
         label,
         n_true,
@@ -202,7 +254,7 @@ def _score(
         best_f1=best_f1,
         best_threshold=best_threshold,
         average_precision=average_precision,
-        tolerance_A=tolerance,
+        tolerance_A=math.nan if rule.boxes else rule.tolerance_A(diameter),
         diameter_A=diameter,
     )
 
@@ -216,23 +268,21 @@ def _rates(right: int, picked: int, true: int) -> tuple[float, float, float]:
     )
 
 
-def _over_thresholds(gains: NDArray[np.bool_], scores: NDArray[np.float64], n_true: int) -> tuple[float, float, float]:
-    """The best F1, the lowest score kept there, and the average precision."""
-    if np.isnan(scores).any() or n_true == 0:
+def _over_thresholds(gain: NDArray[np.bool_], score: NDArray[np.float64], n_true: int) -> tuple[float, float, float]:
+    """The best F1, the lowest score kept there, and the average precision; the candidates ranked."""
+    if np.isnan(score).any() or n_true == 0:
         return math.nan, math.nan, math.nan
-    if not len(scores):
+    if not len(score):
         return 0.0, math.nan, 0.0
-    order = np.argsort(-scores, kind="stable")
-    gain, score = gains[order], scores[order]
     right, picked = np.cumsum(gain), np.arange(1, len(gain) + 1)
-    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # no threshold separates equal scores
+    ends = threshold_ends(score)
     f1 = 2 * right[ends] / (picked[ends] + n_true)
     best = int(np.argmax(f1))
     precision_at_finds = (right / picked)[gain]
     return float(f1[best]), float(score[ends[best]]), float(precision_at_finds.sum() / n_true)
 
 
-def _by_tomogram(tables: Coordinates | Sequence[Coordinates]) -> dict[str, Coordinates]:
+def _by_tomogram(tables: Tables) -> dict[str, Coordinates]:
     grouped: dict[str, list[Coordinates]] = {}
     for table in [tables] if isinstance(tables, Coordinates) else tables:
         grouped.setdefault(table.tomogram, []).append(table)
