@@ -1,10 +1,16 @@
-"""Colours of picks: one for each target, or along the scores."""
+"""How picks are drawn: in the colour of their target or along the scores, and what is thrown out differently."""
+
+from typing import Any, List, Tuple
 
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgba_array
 
+from .session import REJECTED as BY_HAND
 from .session import PicksSession
+
+Styles = List[Tuple[np.ndarray, Any, float, str]]
+"""Of some rows: boolean which of them, their colour or colours, line width in points, and matplotlib's style of line."""
 
 # Okabe and Ito's colours, which the colour-blind tell apart, then some more for many targets; all readable on grey.
 TARGETS = (
@@ -50,3 +56,13 @@ def pick_colours(session: PicksSession, rows: np.ndarray) -> np.ndarray:
         for target in np.unique(targets):
             colours[targets == target] = score_colours(session, session.picks.score[rows[targets == target]], target)
     return colours
+
+
+def pick_styles(session: PicksSession, rows: np.ndarray) -> Styles:
+    """What stays in its colour, rejected dashed in red, left out by a threshold dotted in grey."""
+    stays, rejected = session.accepted()[rows], session.decisions[rows] == BY_HAND
+    return [
+        (stays, pick_colours(session, rows[stays]), 1.6, "-"),
+        (rejected, REJECTED, 1.4, "--"),
+        (~stays & ~rejected, LEFT_OUT, 1.0, ":"),
+    ]

@@ -4,36 +4,17 @@ A session holds the candidates of one or several tomograms and targets in one ta
 who made it finds his own rows again in `accepted`. A pick stays when its score is at least the threshold of its
 target and its tomogram and its diameter lies in its target's range, unless it was accepted or rejected by hand.
 
-Panels listen: a function in `listeners` is called with the name of what has changed,
-
-    "tomogram"   another one is shown         "filter"     which picks stay (thresholds, decisions)
-    "cursor"     the cross-hair has moved     "selection"  which picks are selected (by a click, a lasso)
-    "view"       what is drawn of the picks (targets shown, the one edited, colours)
-
-Positions are x, y, z in voxels of their tomogram, a voxel's centre is its integer index; diameters are in Angstrom.
+Tomograms, cross-hair, selection, listeners and undo are those of session_base.py.
 """
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .session_base import Tomogram, TomogramSession
+
 ACCEPTED, REJECTED, UNDECIDED = 1, 0, -1
 """What a person said of a pick; the values of the STAR column tomotwinAccepted."""
-
-UNDO_STEPS = 100
-
-DEFAULT_DIAMETER_VOX = 12.0
-"""Drawn where a pick's diameter is not known."""
-
-
-class Tomogram(NamedTuple):
-    """A tomogram that the window can show: shape (z, y, x); `open` gives its voxels [z, y, x], best memory-mapped."""
-
-    name: str
-    voxel_size_A: float
-    shape: Tuple[int, int, int]
-    open: Callable[[], np.ndarray]
-
 
 class Picks(NamedTuple):
     """Candidates, one row each.
@@ -89,7 +70,7 @@ class _State(NamedTuple):
     decisions: np.ndarray
 
 
-class PicksSession:
+class PicksSession(TomogramSession):
     """Thresholds, decisions and view of a set of candidates.
 
     Parameters
@@ -108,26 +89,16 @@ class PicksSession:
         picks: Picks,
         score_min: Optional[np.ndarray] = None,
     ) -> None:
-        self.tomograms = list(tomograms)
+        super().__init__(tomograms, picks.tomogram, picks.xyz, picks.diameter_A)
         self.targets = list(targets)
         self.picks = picks
         shape = (len(self.tomograms), len(self.targets))
         self.score_min = np.full(shape, -np.inf) if score_min is None else np.array(score_min, dtype=float)
         self.size_range = np.tile([0.0, np.inf], (len(self.targets), 1))
         self.decisions = np.full(len(picks.score), UNDECIDED, dtype=np.int8)
-        self.selection = np.zeros(len(picks.score), dtype=bool)
-        self.current = 0
-        self.cursor = np.array(self.tomograms[0].shape[::-1]) // 2
         self.shown = np.ones(len(self.targets), dtype=bool)
         self.edited = 0
         self.colour_by = "target"
-        self.show_left_out = False
-        self.changed = False
-        """Whether thresholds or decisions have changed since `changed` was last set to False, by who saved them."""
-        self.listeners: List[Callable[[str], None]] = []
-        self._undo: List[_State] = []
-        self._redo: List[_State] = []
-        self._going_on: Optional[tuple] = None
         self._accepted: Optional[np.ndarray] = None
 
     # ------------------------------ which picks stay ------------------------------
@@ -169,19 +140,19 @@ class PicksSession:
         """Another threshold for a target, in one tomogram or in all."""
         self._remember(("score", target, tomogram))
         self.score_min[slice(None) if tomogram is None else tomogram, target] = value
-        self._filtered()
+        self._decided()
 
     def set_size_range(self, low: float, high: float, target: int) -> None:
         """Keep picks of a target whose diameter lies within this range, in A."""
         self._remember(("size", target))
         self.size_range[target] = low, high
-        self._filtered()
+        self._decided()
 
     def decide(self, rows: np.ndarray, decision: int) -> None:
         """Accept or reject picks by hand, or leave them to the thresholds again (UNDECIDED)."""
-        self._remember(None)
+        self._remember()
         self.decisions[rows] = decision
-        self._filtered()
+        self._decided()
 
     def toggle(self, row: int) -> None:
         """Reject what stays, accept what does not."""
@@ -204,62 +175,23 @@ class PicksSession:
 
     def set_fdr(self, value: float, target: int, tomogram: Optional[int] = None) -> None:
         """Set the threshold of a target, tomogram by tomogram, to the lowest whose expected FDR is at most this."""
-        self._remember(None)
+        self._remember()
         for index in range(len(self.tomograms)) if tomogram is None else [tomogram]:
             rows = self.rows(target, index) & np.isfinite(self.picks.fdr)
             if rows.any():
                 score, fdr = self.picks.score[rows], self.picks.fdr[rows]
                 nothing = np.nextafter(score.max(), np.inf)
                 self.score_min[index, target] = score[fdr <= value].min() if (fdr <= value).any() else nothing
-        self._filtered()
+        self._decided()
 
     # ------------------------------ undo ------------------------------
-    def undo(self) -> None:
-        self._step_back(self._undo, self._redo)
-
-    def redo(self) -> None:
-        self._step_back(self._redo, self._undo)
-
-    def end_of_drag(self) -> None:
-        """The next change is a step of its own for undo, even when it moves the same slider."""
-        self._going_on = None
-
     def restore(self, score_min: np.ndarray, size_range: np.ndarray, decisions: np.ndarray) -> None:
         """Take over thresholds and decisions, as one step for undo."""
-        self._remember(None)
+        self._remember()
         self.score_min, self.size_range, self.decisions = score_min.copy(), size_range.copy(), decisions.copy()
-        self._filtered()
+        self._decided()
 
     # ------------------------------ view ------------------------------
-    def show_tomogram(self, index: int) -> None:
-        """Turn to another tomogram, round again at the ends, and its middle."""
-        index %= len(self.tomograms)
-        if index != self.current:
-            self.current = index
-            self.cursor = np.array(self.tomograms[index].shape[::-1]) // 2
-            self.selection[:] = False
-            self.tell("tomogram")
-
-    def move_cursor(self, xyz: np.ndarray) -> None:
-        """Move the cross-hair to the voxel nearest to this place (within the tomogram)."""
-        size = np.array(self.tomograms[self.current].shape[::-1])
-        cursor = np.clip(np.rint(xyz), 0, size - 1).astype(int)
-        if (cursor != self.cursor).any():
-            self.cursor = cursor
-            self.tell("cursor")
-
-    def select(self, rows: np.ndarray) -> None:
-        """Select picks: a boolean (n,), or an array of row numbers."""
-        self.selection[:] = False
-        self.selection[rows] = True
-        self.tell("selection")
-
-    def go_to(self, row: int) -> None:
-        """Select one pick and bring the cross-hair there."""
-        self.show_tomogram(int(self.picks.tomogram[row]))
-        self.select(np.array([row]))
-        self.move_cursor(self.picks.xyz[row])
-
     def step(self, forward: bool) -> None:
         """Go to the next pick drawn in this tomogram, by falling score, or to the one before; round at the ends."""
         rows = np.flatnonzero(self.visible())
@@ -285,37 +217,16 @@ class PicksSession:
         self.show_left_out = self.show_left_out if show_left_out is None else show_left_out
         self.tell("view")
 
-    def radii_vox(self, rows: np.ndarray) -> np.ndarray:
-        """Radii of picks in voxels of their tomogram."""
-        sizes = np.array([tomogram.voxel_size_A for tomogram in self.tomograms])
-        diameters = self.picks.diameter_A[rows] / sizes[self.picks.tomogram[rows]]
-        return np.where(np.isfinite(diameters), diameters, DEFAULT_DIAMETER_VOX) / 2
-
-    def tell(self, what: str) -> None:
-        """Let every listener know what has changed."""
-        for listener in self.listeners:
-            listener(what)
-
     # ------------------------------ helpers ------------------------------
-    def _remember(self, change: Optional[tuple]) -> None:
-        """Keep the state for undo; a slider that goes on moving is one step."""
-        if change is None or change != self._going_on:
-            self._undo.append(self._state())
-            del self._undo[:-UNDO_STEPS]
-        self._going_on = change
-        self._redo.clear()
+    def _turned(self) -> None:
+        self.selection[:] = False
 
     def _state(self) -> _State:
         return _State(self.score_min.copy(), self.size_range.copy(), self.decisions.copy())
 
-    def _step_back(self, source: List[_State], other: List[_State]) -> None:
-        if source:
-            other.append(self._state())
-            self.score_min, self.size_range, self.decisions = source.pop()
-            self._going_on = None
-            self._filtered()
+    def _set_state(self, state: _State) -> None:
+        self.score_min, self.size_range, self.decisions = state
 
-    def _filtered(self) -> None:
+    def _decided(self) -> None:
         self._accepted = None
-        self.changed = True
-        self.tell("filter")
+        super()._decided()

@@ -1,4 +1,4 @@
-"""Panel: one tomogram in three orientations, joined by a cross-hair, with the picks as the circles that each slice cuts.
+"""Panel: one tomogram in three orientations, joined by a cross-hair, with the places as the circles that each slice cuts.
 
 The image of a slice is drawn once and kept as pixels; circles and cross-hair are drawn over a copy of it, and only the
 part of the window that has changed is sent to the screen. So a slider stays fluid over a slow connection.
@@ -11,18 +11,16 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.patheffects import withStroke
 
-from .colours import LEFT_OUT, REJECTED, pick_colours
-from .session import REJECTED as BY_HAND
-from .session import PicksSession
+from .colours import Styles, pick_styles
+from .mouse import Lasso, held
+from .scale_bar import OUTLINE, ScaleBar
+from .session_base import TomogramSession
 from .slabs import LatestOnly, grey_range, slab
 
 BACKGROUND = "#202020"
 GAP_PIXELS = 6
-
-_OUTLINE: List[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="black")]
-
 
 class _View:
     """One orientation: looks along an axis, shows two others. Axes are numbered x 0, y 1, z 2."""
@@ -39,18 +37,19 @@ class _View:
         self.text = self.axes.text(
             0.01, 0.99, "", transform=self.axes.transAxes, color="white", va="top", fontsize=9, animated=True
         )
-        self.text.set_path_effects(_OUTLINE)
-        self.furniture: List[Artist] = []
+        self.text.set_path_effects(OUTLINE)
+        (self.lasso,) = self.axes.plot([], [], color="white", linewidth=1.2, animated=True)
+        self.furniture: List[Artist] = [self.lasso]
         # What is drawn, kept in two layers: the image, and the image with the circles at this position along the axis.
         self.pixels: Any = None
         self.circled: Any = None
         self.at = -1
 
-    def circles(self, session: PicksSession) -> Tuple[np.ndarray, np.ndarray]:
-        """Rows of the picks that this slice cuts, and the radii (voxels) of the circles in which it does."""
+    def circles(self, session: TomogramSession) -> Tuple[np.ndarray, np.ndarray]:
+        """Rows of the places that this slice cuts, and the radii (voxels) of the circles in which it does."""
         rows = np.flatnonzero(session.visible())
         radii = session.radii_vox(rows)
-        away = np.abs(session.picks.xyz[rows, self.along] - session.cursor[self.along])
+        away = np.abs(session.xyz[rows, self.along] - session.cursor[self.along])
         cut = away < radii
         return rows[cut], np.sqrt(radii[cut] ** 2 - away[cut] ** 2)
 
@@ -62,19 +61,22 @@ class SlicesPanel:
     ----------
     figure : Figure
         With an Agg canvas of any window system, or of none.
-    session : PicksSession
+    session : TomogramSession
     later : function, optional
         Is given a function to call soon, once, from the thread that draws: the window's way to draw several changes
         together. Slices are then read beside the drawing. Without it everything is read and drawn at once.
+    styles : function
+        Says of the session and some of its rows how their circles are drawn.
     """
 
     def __init__(
         self,
         figure: Figure,
-        session: PicksSession,
+        session: TomogramSession,
         later: Optional[Callable[[Callable[[], None]], None]] = None,
+        styles: Callable[[Any, np.ndarray], Styles] = pick_styles,
     ) -> None:
-        self.figure, self.session = figure, session
+        self.figure, self.session, self._styles = figure, session, styles
         self.thickness, self.smoothing, self.contrast, self.brightness = 5, 1, 1.0, 0.0
         self.hovered: Optional[int] = None
         """The axis along which the orientation under the mouse looks."""
@@ -84,12 +86,10 @@ class SlicesPanel:
         self._unread: Set[int] = set()
         figure.set_facecolor(BACKGROUND)
         self.views = [_View(figure, "xy", 2, 0, 1), _View(figure, "yz", 0, 2, 1), _View(figure, "xz", 1, 0, 2)]
-        (self._scale_bar,) = self.views[0].axes.plot([], [], color="white", lw=3, solid_capstyle="butt", animated=True)
-        self._scale_text = self.views[0].axes.text(0, 0, "", color="white", ha="center", fontsize=9, animated=True)
-        self._scale_bar.set_path_effects([withStroke(linewidth=5, foreground="black")])
-        self._scale_text.set_path_effects(_OUTLINE)
-        self.views[0].furniture = [self._scale_bar, self._scale_text]
+        self._scale_bar = ScaleBar(self.views[0].axes)
+        self.views[0].furniture += self._scale_bar.artists
         self._pan_from: Optional[Tuple[_View, float, float]] = None
+        self._lasso: Optional[Tuple[_View, Lasso]] = None
         for name, answer in [
             ("draw_event", self._drawn),
             ("resize_event", lambda _: self._place()),
@@ -200,20 +200,8 @@ class SlicesPanel:
             view.axes.set_xlim(*(middle[view.across] + self._half[view.across] * np.array([-1, 1])))
             view.axes.set_ylim(*(middle[view.up] + self._half[view.up] * np.array([-1, 1])))
             view.pixels = None
-        self._place_scale_bar()
+        self._scale_bar.place(self.session.tomograms[self.session.current].voxel_size_A)
         self.figure.canvas.draw_idle()
-
-    def _place_scale_bar(self) -> None:
-        """A bar of a round length, about a fifth of the xy slice, low on the left."""
-        (low, high), (bottom, top) = self.views[0].axes.get_xlim(), self.views[0].axes.get_ylim()
-        voxel_size = self.session.tomograms[self.session.current].voxel_size_A
-        fifth_nm = (high - low) * voxel_size / 50
-        step = 10 ** np.floor(np.log10(fifth_nm))
-        length_nm = step * max(factor for factor in (1, 2, 5) if factor * step <= fifth_nm)
-        start, length, y = low + 0.03 * (high - low), length_nm * 10 / voxel_size, bottom + 0.03 * (top - bottom)
-        self._scale_bar.set_data([start, start + length], [y, y])
-        self._scale_text.set_position((start + length / 2, y + 0.01 * (top - bottom)))
-        self._scale_text.set_text(f"{length_nm:g} nm")
 
     def _soon(self) -> None:
         if self._later is None:
@@ -287,25 +275,19 @@ class SlicesPanel:
             axes.draw_artist(artist)
 
     def _collections(self, view: _View) -> List[EllipseCollection]:
-        """Circles: what stays in its colour, rejected dashed in red, left out by a threshold dotted in grey."""
+        """Circles in their styles, and white ones around those selected."""
         session = self.session
         rows, radii = view.circles(session)
         if not len(rows):
             return []
-        stays, rejected = session.accepted()[rows], session.decisions[rows] == BY_HAND
-        selected = session.selection[rows]
-        styles: List[Tuple[np.ndarray, Any, float, str, float]] = [
-            (stays, pick_colours(session, rows[stays]), 1.6, "-", 0.0),
-            (rejected, REJECTED, 1.4, "--", 0.0),
-            (~stays & ~rejected, LEFT_OUT, 1.0, ":", 0.0),
-            (selected, "white", 2.6, "-", 1.0),  # around the pick's own circle
-        ]
+        styles = [(*style, 0.0) for style in self._styles(session, rows)]
+        styles.append((session.selection[rows], "white", 2.6, "-", 1.0))  # around the place's own circle
         made = []
         for chosen, colour, width, line, margin in styles:
             if not chosen.any():
                 continue
             sides = 2 * (radii[chosen] + margin)
-            centres = session.picks.xyz[rows[chosen]][:, [view.across, view.up]]
+            centres = session.xyz[rows[chosen]][:, [view.across, view.up]]
             circles = EllipseCollection(
                 sides,
                 sides,
@@ -327,10 +309,10 @@ class SlicesPanel:
 
     # ------------------------------ mouse ------------------------------
     def pick_at(self, along: int, across: float, up: float) -> Optional[int]:
-        """The pick whose circle in this orientation holds a place, the one with the nearest middle; None without."""
+        """The place whose circle in this orientation holds a place, the one with the nearest middle; None without."""
         view = next(view for view in self.views if view.along == along)
         rows, radii = view.circles(self.session)
-        middle = self.session.picks.xyz[rows][:, [view.across, view.up]]
+        middle = self.session.xyz[rows][:, [view.across, view.up]]
         away = np.hypot(*(middle - [across, up]).T)
         inside = np.flatnonzero(away <= np.maximum(radii, 2.0))
         return int(rows[inside[away[inside].argmin()]]) if len(inside) else None
@@ -352,10 +334,10 @@ class SlicesPanel:
 
     def _scrolled(self, event: Any) -> None:
         view = self._view_at(event)
-        if view is not None and "control" in str(event.key):
+        if view is not None and held(event, "control"):
             self.zoom(1.25**event.step, self._place_of(view, event))
         elif view is not None:
-            self.scroll(int(event.step) * (10 if "shift" in str(event.key) else 1), view.along)
+            self.scroll(int(event.step) * (10 if held(event, "shift") else 1), view.along)
 
     def _pressed(self, event: Any) -> None:
         view = self._view_at(event)
@@ -367,6 +349,8 @@ class SlicesPanel:
         elif event.button == 3:
             if row is not None:
                 self.session.toggle(row)
+        elif held(event, "shift"):
+            self._lasso = (view, Lasso(event.xdata, event.ydata))
         elif row is not None:
             self.session.go_to(row)
         else:
@@ -382,11 +366,27 @@ class SlicesPanel:
             self._centre[view.across] += self._pan_from[1] - event.xdata
             self._centre[view.up] += self._pan_from[2] - event.ydata
             self._limits()
+        elif self._lasso is not None:
+            if self._lasso[0] is view:
+                self._lasso[1].go_on(event.xdata, event.ydata)
+                view.lasso.set_data(*self._lasso[1].outline())
+                self._soon()
         elif event.button == 1 and not self.session.selection.any():
             self.session.move_cursor(self._place_of(view, event))
 
-    def _released(self, _: Any) -> None:
+    def _released(self, event: Any) -> None:
         self._pan_from = None
+        if self._lasso is None:
+            return
+        (view, lasso), self._lasso = self._lasso, None
+        view.lasso.set_data([], [])
+        rows, _ = view.circles(self.session)
+        if lasso.is_click:
+            row = self.pick_at(view.along, *lasso.start)
+            chosen = np.array([] if row is None else [row], dtype=int)
+        else:
+            chosen = rows[lasso.holds(self.session.xyz[rows][:, [view.across, view.up]])]
+        self.session.select(chosen, "add")
 
     def _left(self, _: Any) -> None:
         self.hovered = None

@@ -145,7 +145,7 @@ def test_saving_says_what_was_saved_and_a_saved_session_is_taken_up(
 def test_closing_with_unsaved_changes_asks_and_cancel_keeps_the_window(
     window: Any, session: PicksSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tomotwin_view import window as module
+    from tomotwin_view import base_window as module
 
     answers = iter([None])
     monkeypatch.setattr(module.messagebox, "askyesnocancel", lambda *a, **k: next(answers))
