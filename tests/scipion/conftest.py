@@ -109,5 +109,6 @@ def real_engine() -> Iterator[None]:
 @pytest.fixture
 def calls() -> Callable[[], list[list[str]]]:
     """Command lines that the stand-in for the engine got since the test began."""
-    before = len(FAKE_LOG.read_text().splitlines()) if FAKE_LOG.exists() else 0
+    FAKE_LOG.touch()
+    before = len(FAKE_LOG.read_text().splitlines())
     return lambda: [json.loads(line) for line in FAKE_LOG.read_text().splitlines()[before:]]

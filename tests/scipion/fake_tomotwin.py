@@ -3,7 +3,8 @@
 
 It "finds" what a test planted: in a tomogram of zeros, the voxel of value -k is a particle of the k-th
 reference. The n-th particle of a tomogram scores 0.99 - n/100. An all-constant volume is refused with exit code 2,
-as the engine does. Every call is appended as a JSON line to the file that FAKE_TOMOTWIN_LOG names.
+as the engine does. Every call is appended as a JSON line to the file that FAKE_TOMOTWIN_LOG names. As long as the file
+that FAKE_TOMOTWIN_HOLD names contains a command's name, that command does not get on with inputs called "held".
 
 It "simulates" one particle of each species: the k-th one of tomogram n lies at `planted(k, n)`, turned by
 `turned(k)`, in a tomogram as above. Names that begin with "broken" fail at the second tomogram as long as no file
@@ -17,6 +18,7 @@ import json
 import os
 import struct
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -285,6 +287,12 @@ def fail(sentence: str) -> int:
     return 2
 
 
+def is_held(options: argparse.Namespace) -> bool:
+    hold = Path(os.environ.get("FAKE_TOMOTWIN_HOLD", "/nowhere"))
+    names = [Path(source).name.split(".")[0] for source in options.inputs]
+    return "held" in names and hold.exists() and hold.read_text() == options.command
+
+
 def main() -> None:
     if "FAKE_TOMOTWIN_LOG" in os.environ:
         with open(os.environ["FAKE_TOMOTWIN_LOG"], "a") as file:
@@ -341,6 +349,8 @@ def main() -> None:
     for option in ("--tilt-series", "--labels", "--noise-free"):
         parser.add_argument(option, action="store_true")
     options = parser.parse_args()
+    while is_held(options):
+        time.sleep(0.1)
     COMMANDS[options.command](options)
 
 

@@ -98,8 +98,7 @@ class TwinStreamingProtocol(TwinProtocol):
     def _arrived(self) -> Tuple[List[str], bool]:
         """The tomograms that are there, and whether more may come."""
         items = self._getStreamInput()
-        if items.isStreamOpen():
-            items.loadAllProperties()
+        items.loadProperty("_streamState")  # as its file has it: the project may know an older state
         isOpen = items.isStreamOpen()  # before the items: none that came last is missed
         return items.getTSIds(), isOpen
 
