@@ -153,7 +153,7 @@ def test_the_curves_go_on_below_the_threshold_where_the_run_listed_fainter_candi
     np.testing.assert_allclose(curve["precision"], [1, 1 / 2, 1 / 3, 2 / 4], atol=1e-6)
     text = "\n".join(evaluated._summary())
     assert "*group_1*:  1 of 3, of 2;  0.33, 0.50, 0.40 (0.67 at 0.90)" in text
-    assert "t2, group_2: -, 0.00, 0.00" in text
+    assert "t2, group_2:  -, 0.00, 0.00" in text
     assert "compared with 4 true positions in 2 tomograms" in evaluated._methods()[0]
 
 
