@@ -133,16 +133,13 @@ class SessionWindow:
         self._canvases.append(canvas)
         return canvas, kind(figure, self.session, later=self._later)
 
-    def add_slices(self, parent: Any, styles: Callable[[Any, np.ndarray], Styles]) -> None:
-        """The slices in `parent`, and under them how they are drawn."""
-        frame = ttk.Frame(parent)
-        frame.columnconfigure(0, weight=1)
-        frame.rowconfigure(0, weight=1)
-        self.slices_canvas, self.slices = self.add_panel(frame, (8, 8), partial(SlicesPanel, styles=styles))
-        self.slices_canvas.get_tk_widget().grid(row=0, column=0, sticky="nsew")
+    def add_slices(self, parent: Any, styles: Callable[[Any, np.ndarray], Styles]) -> Any:
+        """The slices in `parent`, and at the foot of the window how they are drawn; returns what is to be placed."""
+        self.slices_canvas, self.slices = self.add_panel(parent, (8, 8), partial(SlicesPanel, styles=styles))
         panel = self.slices
-        AppearanceBar(frame, panel.thickness, panel.smoothing, panel.set_appearance).grid(row=1, column=0, sticky="ew")
-        self.slices_frame = frame
+        appearance = AppearanceBar(self.root, panel.thickness, panel.smoothing, panel.set_appearance)
+        appearance.grid(row=2, column=0, sticky="ew")
+        return self.slices_canvas.get_tk_widget()
 
     def finish(self) -> None:
         """The last of building: keys, and following the session."""

@@ -1,4 +1,5 @@
-"""How picks are drawn: in the colour of their target or along the scores, and what is thrown out differently."""
+"""How picks and members of clusters are drawn: in the colour of their target or cluster, or along the scores, and what is
+thrown out differently."""
 
 from typing import Any, List, Tuple
 
@@ -6,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgba_array
 
+from .cluster_session import ClustersSession
 from .session import REJECTED as BY_HAND
 from .session import PicksSession
 
@@ -65,4 +67,28 @@ def pick_styles(session: PicksSession, rows: np.ndarray) -> Styles:
         (stays, pick_colours(session, rows[stays]), 1.6, "-"),
         (rejected, REJECTED, 1.4, "--"),
         (~stays & ~rejected, LEFT_OUT, 1.0, ":"),
+    ]
+
+
+def cluster_colours(session: ClustersSession) -> np.ndarray:
+    """RGBA (n, 4) of all candidates in the UMAP: what is picked strongly, what is not faintly, what is in no cluster grey."""
+    numbers = [entry.colour % len(TARGETS) for entry in session.entries]
+    palette = np.vstack([to_rgba_array(TARGETS)[numbers], to_rgba_array(["#909090"])])
+    colours = palette[session.label]
+    colours[:, 3] = np.where(session.picked(), 0.95, 0.4)
+    if session.this_tomogram_alone:
+        colours[session.tomogram != session.current, 3] *= 0.12
+    return colours
+
+
+def cluster_styles(session: ClustersSession, rows: np.ndarray) -> Styles:
+    """Members of clusters that are picked in their colour, of others dashed, what is in no cluster dotted in grey."""
+    colours = cluster_colours(session)[rows]
+    colours[:, 3] = 1.0
+    picked, member = session.picked()[rows], session.label[rows] >= 0
+    other = member & ~picked
+    return [
+        (picked, colours[picked], 1.6, "-"),
+        (other, colours[other], 1.2, "--"),
+        (~member, LEFT_OUT, 1.0, ":"),
     ]

@@ -28,9 +28,12 @@ class Lasso:
         """Whether it encloses nothing, having hardly moved."""
         return len(self.points) < 3
 
-    def go_on(self, x: float, y: float) -> None:
-        """The mouse has come to another place."""
-        self.points.append((x, y))
+    def go_on(self, event: Any, axes: Any) -> None:
+        """The mouse has come to another place; beyond the axes that at their rim."""
+        box = axes.bbox
+        rim = np.clip((event.x, event.y), (box.x0, box.y0), (box.x1, box.y1))
+        x, y = axes.transData.inverted().transform(rim)
+        self.points.append((float(x), float(y)))
 
     def outline(self) -> Tuple[List[float], List[float]]:
         """The closed line, as x and y."""

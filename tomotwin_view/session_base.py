@@ -113,6 +113,10 @@ class TomogramSession:
         self.select(np.array([row]))
         self.move_cursor(self.xyz[row])
 
+    def leave(self) -> None:
+        """The user has clicked beside all places: nothing is selected any more."""
+        self.select(np.array([], dtype=int))
+
     def radii_vox(self, rows: np.ndarray) -> np.ndarray:
         """Radii of places in voxels of their tomogram."""
         sizes = np.array([tomogram.voxel_size_A for tomogram in self.tomograms])

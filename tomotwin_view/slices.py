@@ -90,6 +90,7 @@ class SlicesPanel:
         self.views[0].furniture += self._scale_bar.artists
         self._pan_from: Optional[Tuple[_View, float, float]] = None
         self._lasso: Optional[Tuple[_View, Lasso]] = None
+        self._drags = False
         for name, answer in [
             ("draw_event", self._drawn),
             ("resize_event", lambda _: self._place()),
@@ -354,28 +355,29 @@ class SlicesPanel:
         elif row is not None:
             self.session.go_to(row)
         else:
-            self.session.select(np.array([], dtype=int))
+            self._drags = True
+            self.session.leave()
             self.session.move_cursor(self._place_of(view, event))
 
     def _moved(self, event: Any) -> None:
         view = self._view_at(event)
         self.hovered = None if view is None else view.along
-        if view is None:
+        if self._lasso is not None:
+            drawn, lasso = self._lasso
+            lasso.go_on(event, drawn.axes)
+            drawn.lasso.set_data(*lasso.outline())
+            self._soon()
+        elif view is None:
             return
-        if self._pan_from is not None and self._pan_from[0] is view:
+        elif self._pan_from is not None and self._pan_from[0] is view:
             self._centre[view.across] += self._pan_from[1] - event.xdata
             self._centre[view.up] += self._pan_from[2] - event.ydata
             self._limits()
-        elif self._lasso is not None:
-            if self._lasso[0] is view:
-                self._lasso[1].go_on(event.xdata, event.ydata)
-                view.lasso.set_data(*self._lasso[1].outline())
-                self._soon()
-        elif event.button == 1 and not self.session.selection.any():
+        elif self._drags:
             self.session.move_cursor(self._place_of(view, event))
 
     def _released(self, event: Any) -> None:
-        self._pan_from = None
+        self._pan_from, self._drags = None, False
         if self._lasso is None:
             return
         (view, lasso), self._lasso = self._lasso, None

@@ -7,7 +7,8 @@ silent loss of picks; hence this one. Values are kept as text: who reads them kn
 import os
 import shlex
 import tempfile
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, TextIO, Tuple, Union
 
 Row = Dict[str, str]
 Table = Tuple[Sequence[str], Iterable[Sequence[Any]]]
@@ -54,22 +55,29 @@ def write_tables(path: str, tables: Mapping[str, Union[Table, Row]]) -> None:
 
     It is written to a temporary name first, so that no half file is ever found.
     """
+    with replacing(path) as file:
+        for block, content in tables.items():
+            file.write(f"\ndata_{block}\n\n")
+            if isinstance(content, dict):
+                file.write("".join(f"_{label} {_word(value)}\n" for label, value in content.items()))
+                continue
+            labels, rows = content
+            file.write("loop_\n")
+            for number, label in enumerate(labels, start=1):
+                file.write(f"_{label} #{number}\n")
+            for row in rows:
+                file.write("  ".join(_word(value) for value in row) + "\n")
+            file.write("\n")
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[TextIO]:
+    """A text file to write, which takes the place of `path` only once it is complete."""
     folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".star")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=os.path.splitext(path)[1])
     try:
         with os.fdopen(handle, "w") as file:
-            for block, content in tables.items():
-                file.write(f"\ndata_{block}\n\n")
-                if isinstance(content, dict):
-                    file.write("".join(f"_{label} {_word(value)}\n" for label, value in content.items()))
-                    continue
-                labels, rows = content
-                file.write("loop_\n")
-                for number, label in enumerate(labels, start=1):
-                    file.write(f"_{label} #{number}\n")
-                for row in rows:
-                    file.write("  ".join(_word(value) for value in row) + "\n")
-                file.write("\n")
+            yield file
         os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
     except BaseException:

@@ -53,8 +53,7 @@ class PicksWindow(SessionWindow):
         parent: Any = None,
     ) -> None:
         super().__init__(session, save, title, parent)
-        self.add_slices(self.root, pick_styles)
-        self.slices_frame.grid(row=1, column=0, sticky="nsew")
+        self.add_slices(self.root, pick_styles).grid(row=1, column=0, sticky="nsew")
         self._build_targets(self.side)
         self._build_thresholds(self.side)
         self._build_buttons(self.side, save_label)
