@@ -11,7 +11,8 @@
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -116,8 +117,16 @@ def write_selection(path: str, chosen: Sequence[Dict[str, Any]]) -> None:
 
 def _tomogram(name: str, facts: Dict[str, Any], opener: Opener) -> Tomogram:
     z, y, x = facts["shape"]
-    opens = opener(name, facts.get("file")) or _missing
-    return Tomogram(name, float(facts["voxel_size_A"]), (int(z), int(y), int(x)), opens)
+    shape, opens = (int(z), int(y), int(x)), opener(name, facts.get("file"))
+    return Tomogram(name, float(facts["voxel_size_A"]), shape, partial(_checked, opens, shape) if opens else _missing)
+
+
+def _checked(opens: Callable[[], np.ndarray], shape: Tuple[int, int, int]) -> np.ndarray:
+    """The voxels, if they are as many as those that were clustered: else every position would be a wrong one."""
+    voxels = opens()
+    if voxels.shape != shape:
+        raise ValueError(f"it has {voxels.shape} voxels (z, y, x), and the tomogram that was clustered {shape}")
+    return voxels
 
 
 def _missing() -> np.ndarray:

@@ -1,8 +1,13 @@
-"""View picks on slices of their tomograms and filter them: thresholds, sizes, accept and reject by hand.
+"""View picks on slices of their tomograms and filter them (thresholds, sizes, accept and reject by hand), or view clusters.
 
 Opens a window (Tk; it works through `ssh -X`) that begins with the picks; with the peaks of `tomotwin locate` as
 --candidates thresholds can be lowered, too. What stays is saved as a STAR file that also keeps thresholds and
 decisions: --resume goes on from one, --apply filters these or other tomograms in the same way, without a window.
+
+With a folder of `tomotwin cluster` instead of tomograms and --picks it shows its clusters: the UMAP, linked both ways with
+the slices. Clusters are named, merged, discarded, and made by a line drawn around candidates; what is chosen is saved as
+DIR/selection.json, or --out, for `tomotwin cluster DIR --selection`. Tomograms after the folder stand in for those that are
+no longer where they were; where none is found the UMAP is shown alone.
 """
 
 from __future__ import annotations
@@ -14,29 +19,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomotwin_core.cli.options import add_voxel_size, require_distinct
+from tomotwin_core.cli.view_clusters import clusters_folder_of, view_clusters, window_problems
 
 if TYPE_CHECKING:
     from tomotwin_core.coordinates import Coordinates
     from tomotwin_core.tomogram import TomogramSource
     from tomotwin_view.session import Picks, PicksSession
 
-HELP = "look at picks in their tomograms and filter them in a window"
+HELP = "look at picks or clusters in their tomograms, and decide in a window"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tomograms", nargs="+", type=Path, metavar="TOMOGRAM.mrc")
+    parser.add_argument(
+        "tomograms", nargs="+", type=Path, metavar="TOMOGRAM.mrc", help="tomograms, or a folder of `tomotwin cluster`"
+    )
     parser.add_argument(
         "--picks",
         nargs="+",
         type=Path,
-        required=True,
+        default=[],
         metavar="PICKS.star",
         help="picks, or any positions, in these tomograms, joined by the tomogram's name",
     )
     parser.add_argument(
         "--candidates", nargs="+", type=Path, default=[], metavar="PEAKS.star", help="all peaks, fainter ones too"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.star", help="where to save; the window asks without it")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.star", help="where to save; without it the window on picks asks"
+    )
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument("--resume", type=Path, metavar="FILE.star", help="go on from a saved file, in the window")
     earlier.add_argument(
@@ -49,6 +59,12 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.errors import UserError
     from tomotwin_core.tomogram import open_tomogram
 
+    folder = clusters_folder_of(options.tomograms)
+    if folder is not None:
+        view_clusters(folder, options)
+        return
+    if not options.picks:
+        raise UserError("Nothing to look at: give positions with --picks, or a folder of `tomotwin cluster`.")
     if options.apply and not options.out:
         raise UserError("--apply writes without a window: say where with --out FILE.star.")
     sources = [open_tomogram(path, options.voxel_size) for path in options.tomograms]
@@ -152,17 +168,10 @@ def _apply(path: Path, session: PicksSession) -> str:
 
 
 def _open_window(session: PicksSession, options: argparse.Namespace) -> None:
-    from tomotwin_core.errors import UserError
-
-    try:
-        from tkinter import TclError, filedialog
+    with window_problems("filter without a window with --apply"):
+        from tkinter import filedialog
 
         from tomotwin_view.window import PicksWindow
-    except ImportError as error:
-        raise UserError(
-            f"the window needs Tk, which this Python does not have ({error}): install it (apt-get install python3-tk), "
-            "or filter without a window with --apply."
-        ) from None
 
     def save_somewhere(session: PicksSession) -> str | None:
         path = options.out or filedialog.asksaveasfilename(defaultextension=".star", initialfile="filtered.star")
@@ -170,12 +179,7 @@ def _open_window(session: PicksSession, options: argparse.Namespace) -> None:
 
     names = ", ".join(tomogram.name for tomogram in session.tomograms[:3])
     label = f"save {options.out.name}" if options.out else "save as ..."
-    try:
+    with window_problems("filter without a window with --apply"):
         window = PicksWindow(session, save_somewhere, label, f"Picks of {names}")
-    except TclError as error:
-        raise UserError(
-            f"the window cannot be opened ({error}): connect with ssh -X or on a desktop, or filter without a window "
-            "with --apply."
-        ) from None
     session.changed = False
     window.run()
