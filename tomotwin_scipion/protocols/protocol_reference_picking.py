@@ -4,63 +4,40 @@ import os
 import shutil
 from typing import Any, Iterable, List, Set
 
-import numpy as np
 from pyworkflow import BETA
 from pyworkflow.protocol import params
 from pyworkflow.utils import cleanPath, makePath
-from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
-from tomo.protocols import ProtTomoPicking
+from tomo.objects import SetOfCoordinates3D
 
 from .. import Plugin
-from ..constants import LOWEST_LISTED_SCORE, OUTPUT_COORDINATES
-from ..convert import new_coordinate, read_picks
-from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
-from ..targets import (
-    GROUPS_FILE,
-    Target,
-    add_examples,
-    add_identifiers,
-    iter_references,
-    prepare_targets,
-    read_measured,
-    read_targets,
-    write_targets,
-)
+from ..constants import OUTPUT_COORDINATES
+from ..objects import SetOfTomogramEmbeddings
+from ..targets import add_examples, add_identifiers, iter_references, prepare_targets, write_targets
 from .picking_form import (
-    THRESHOLD_FDR,
-    THRESHOLD_NUMBER,
     define_target_params,
     define_threshold_params,
     names_targets,
     validate_picking,
     warn_of_picking,
 )
-from .picking_report import PICKS_FILE, add_up, group_rows, read_rows, summary_lines, write_rows
+from .picking_steps import ALL, TwinPickingProtocol
 from .reference_simulation import define_simulation_params, simulation_args, validate_simulation_params
 from .refinement import (
     REFERENCES_FILE,
-    TARGETS_FILE,
     define_refinement_params,
     refine_args,
     refinement_settings,
     run_of_picks,
     validate_refinement_params,
 )
-from .region_form import (
-    define_region_params,
-    region_args,
-    region_settings,
-    validate_region_params,
-    warn_of_region_params,
-)
-from .streaming import TwinStreamingProtocol, file_stamp
+from .region_form import define_region_params, region_settings, validate_region_params, warn_of_region_params
+from .streaming import file_stamp
 
-REFERENCES, REFINED, LOCATED, PICKED = "references", "refined", "located", "picked"
-"""Stages of the work before the output; the first two are those of the whole run."""
-ALL = "all tomograms"
+REFERENCES, REFINED = "references", "refined"
+"""Stages of the work of the whole run, before all tomograms."""
 
 
-class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
+class ProtTwinReferencePicking(TwinPickingProtocol):
     """Finds targets that you name in embedded tomograms.
 
     A target is a density map, an atomic model, a set of subtomograms or a few example positions. Maps and models are
@@ -98,9 +75,6 @@ class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfTomogramEmbeddings:
-        return self.inputEmbeddings.get()
-
     def _isReady(self, tsIds: Iterable[str]) -> bool:
         """References made of positions in some tomograms wait for these."""
         return self._tomogramsOfPositions() <= set(tsIds)
@@ -108,12 +82,6 @@ class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
     def _insertFirstSteps(self) -> List[int]:
         made = self._insertFunctionStep(self.referencesStep, self._run, prerequisites=[], needsGPU=self.usesGpu())
         return [self._insertFunctionStep(self.refineStep, self._run, prerequisites=[made], needsGPU=False)]
-
-    def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
-        number = prerequisites
-        for step in (self.locateStep, self.pickStep, self.createOutputStep):
-            number = [self._insertFunctionStep(step, tsId, self._run, prerequisites=number, needsGPU=False)]
-        return number[0]
 
     def referencesStep(self, run: str) -> None:
         """Make one file of reference embeddings out of everything the user gave, or take that of the run to refine."""
@@ -164,89 +132,10 @@ class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
             Plugin.runTomotwin(self, "refine", args, expected=references)
         self._setDone(REFINED, ALL, digest)
 
-    def locateStep(self, tsId: str, run: str) -> None:
-        """Find all candidates of all targets in one tomogram."""
-        try:
-            with self._lock:
-                digest, peaks = self._locatedDigest(tsId), self._getPeaksFile(tsId)
-                if self._isDone(LOCATED, tsId, digest) and os.path.exists(peaks):
-                    return
-                self._setDone(LOCATED, tsId, None)
-                zarr = self._getEmbedding(tsId).getFileName()
-                region = region_args(self, tsId)
-            cleanPath(peaks)
-            args = [zarr, "--references", self._getReferencesFile(), "--out", self._getExtraPath()]
-            Plugin.runTomotwin(self, "locate", args + self._minScoreArgs() + region, expected=peaks)
-            if self.writeMaps:
-                Plugin.runTomotwin(self, "map", args)
-            self._setDone(LOCATED, tsId, digest)
-            self._setFailure(tsId, None)
-        except Exception as error:
-            self._setFailure(tsId, error)
-
-    def pickStep(self, tsId: str, run: str) -> None:
-        """Keep the candidates above the threshold."""
-        if not self._isDone(LOCATED, tsId, self._locatedDigest(tsId)):
-            return  # the search has failed
-        try:
-            digest, picks = self._outputDigest(tsId), self._getPicksFile(tsId)
-            if self._isDone(PICKED, tsId, digest) and os.path.exists(picks):
-                return
-            self._setDone(PICKED, tsId, None)
-            cleanPath(picks, self._getSummaryFile(tsId))
-            args = [self._getPeaksFile(tsId), "--out", self._getExtraPath(), "--summary", self._getSummaryFile(tsId)]
-            args += ["--references", self._getReferencesFile()] + self._thresholdArgs()
-            Plugin.runTomotwin(self, "pick", args, expected=picks)
-            self._setDone(PICKED, tsId, digest)
-            self._setFailure(tsId, None)
-        except Exception as error:
-            self._setFailure(tsId, error)
-
-    def createOutputStep(self, tsId: str, run: str) -> None:
-        """Register the picks of one tomogram in the output, in the place of those of an earlier attempt."""
-        failed = tsId in self._failures()
-        picks = [] if failed else read_picks(self._getPicksFile(tsId))
-        groups = {target.name: target.group for target in self._getTargets()}
-        with self._lock:
-            digest = None if failed else self._outputDigest(tsId)
-            if not picks and not hasattr(self, OUTPUT_COORDINATES):
-                return
-            tomograms = self.inputEmbeddings.get().getTomograms(asPointer=True)
-            tomogram = tomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]
-            output = self._openOutput(self._createOutput, self.inputEmbeddings, tomograms)
-            self._removeItems(output, Coordinate3D.TOMO_ID_ATTR, tsId)
-            for pick in picks:
-                output.append(new_coordinate(tomogram, pick, groups[pick.label]))
-            self._writeOutput(output, tsId, digest)
-
-    def closeOutputStep(self, run: str) -> None:
-        """Say which group is which target, and close the output, or fail where there is nothing to put out."""
-        failures = self._failures()
-        tsIds = sorted(set(self.inputEmbeddings.get().getTSIds()) - set(failures))
-        rows = [row for tsId in tsIds for row in read_rows(self._getSummaryFile(tsId))]
-        if not add_up(rows).picks and failures:
-            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(failures.items())]
-            raise RuntimeError("No picks. " + " ".join(reasons))
-        if not add_up(rows).picks:
-            raise RuntimeError(
-                "No particle was found above the threshold: lower it, check the contrast of tomograms and "
-                "references and the region, and look at the candidates in the files *_peaks.star of the extra folder."
-            )
-        write_rows(self._getExtraPath(PICKS_FILE), rows)
-        groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
-        write_rows(self._getGroupsFile(), groups)
-        output = getattr(self, OUTPUT_COORDINATES)
-        self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
-        output.setBoxSize(self._getBoxSize())
-        self._closeOutput(output)
-
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
-        errors = self._validateGpu()
+        errors = self._validateGpu() + self._validateEmbeddings()
         embeddings: SetOfTomogramEmbeddings = self.inputEmbeddings.get()
-        missing = [item.getFileName() for item in embeddings.iterItems() if not os.path.isdir(item.getFileName())]
-        if missing:
-            errors.append(f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}.")
         tsIds = set(embeddings.getTSIds())
         if embeddings.isStreamOpen():
             tsIds |= self._tomogramsOfPositions()  # they may still come
@@ -258,80 +147,23 @@ class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
     def _warnings(self) -> List[str]:
         return warn_of_picking(self) + warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())
 
-    def _summary(self) -> List[str]:
-        output = getattr(self, OUTPUT_COORDINATES, None)
-        if output is None or not os.path.exists(self._getGroupsFile()):
-            return ["Output is not ready yet."] + self._failureSummary()
-        rows = read_rows(self._getExtraPath(PICKS_FILE))
-        summary = [
-            f"*{output.getSize()} picks* in {len(output.getTSIds())} tomograms, box size {output.getBoxSize()} voxels, "
-            f"threshold: {self._describeThreshold()}",
-        ]
-        if self.acceptedPicks.get() is not None:
-            summary.append("References were refitted to accepted and rejected picks.")
-        return summary + summary_lines(read_rows(self._getGroupsFile()), rows) + self._failureSummary()
+    def _remarks(self) -> List[str]:
+        refitted = self.acceptedPicks.get() is not None
+        return ["References were refitted to accepted and rejected picks."] if refitted else []
 
     def _methods(self) -> List[str]:
-        output = getattr(self, OUTPUT_COORDINATES, None)
-        if output is None or not os.path.exists(self._getGroupsFile()):
-            return []
-        fdr = add_up(read_rows(self._getExtraPath(PICKS_FILE))).fdr
-        refitted = " The references were refitted to picks accepted and rejected by hand."
-        return [
-            f"{output.getSize()} particles were picked with {len(self._getTargets())} target(s) in "
-            f"{len(output.getTSIds())} tomograms by the similarity of their TomoTwin embeddings (threshold: "
-            f"{self._describeThreshold()})."
-            + (f" The expected false-discovery rate is {fdr:.2f}." if fdr == fdr else "")
-            + (refitted if self.acceptedPicks.get() is not None else "")
-        ]
+        methods = super()._methods()
+        if methods and self.acceptedPicks.get() is not None:
+            methods[0] += " The references were refitted to picks accepted and rejected by hand."
+        return methods
 
     def _citations(self) -> List[str]:
         return ["Rice2023"]
 
     # ------------------------------ helpers ------------------------------
-    def _getEmbedding(self, tsId: str) -> TomogramEmbedding:
-        return self.inputEmbeddings.get()[{TomogramEmbedding.TS_ID_FIELD: tsId}]
-
     def _getMadeReferences(self) -> str:
         """The references before they are refitted."""
         return self._getExtraPath("made_" + REFERENCES_FILE)
-
-    def _getReferencesFile(self) -> str:
-        return self._getExtraPath(REFERENCES_FILE)
-
-    def _getTargetsFile(self) -> str:
-        return self._getExtraPath(TARGETS_FILE)
-
-    def _getGroupsFile(self) -> str:
-        return self._getExtraPath(GROUPS_FILE)
-
-    def _getPeaksFile(self, tsId: str) -> str:
-        return self._getExtraPath(tsId + "_peaks.star")
-
-    def _getPicksFile(self, tsId: str) -> str:
-        return self._getExtraPath(tsId + "_picks.star")
-
-    def _getSummaryFile(self, tsId: str) -> str:
-        return self._getExtraPath(tsId + "_picks.csv")
-
-    def _getTargets(self) -> List[Target]:
-        return read_targets(self._getTargetsFile())
-
-    def _thresholdArgs(self) -> List[str]:
-        if self.thresholdMode == THRESHOLD_FDR:
-            return ["--fdr", f"{self.fdr.get():g}"]
-        return ["--threshold", f"{self.threshold.get():g}" if self.thresholdMode == THRESHOLD_NUMBER else "auto"]
-
-    def _describeThreshold(self) -> str:
-        if self.thresholdMode == THRESHOLD_FDR:
-            return f"expected FDR {self.fdr.get():g}"
-        return f"{self.threshold.get():g}" if self.thresholdMode == THRESHOLD_NUMBER else "proposed"
-
-    def _minScoreArgs(self) -> List[str]:
-        """Ask for fainter candidates than are listed by default, where the threshold wants them."""
-        if self.thresholdMode == THRESHOLD_NUMBER and self.threshold.get() < LOWEST_LISTED_SCORE:
-            return ["--min-score", f"{self.threshold.get():g}"]
-        return []
 
     def _referenceArgs(self) -> List[str]:
         """Options of ``tomotwin reference`` that change its result."""
@@ -358,30 +190,7 @@ class ProtTwinReferencePicking(TwinStreamingProtocol, ProtTomoPicking):
         """Everything the candidates depend on."""
         return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get()]
 
-    def _locatedDigest(self, tsId: str) -> str:
-        """Of everything that the candidates in one tomogram depend on."""
-        with self._lock:
-            embedding = file_stamp(self._getEmbedding(tsId).getFileName())
-            return self._digest(*self._searchSettings(), *self._minScoreArgs(), embedding)
-
-    def _outputDigest(self, tsId: str) -> str:
-        return self._digest(self._locatedDigest(tsId), *self._thresholdArgs())
-
     def _tomogramsOfPositions(self) -> Set[str]:
         """Tomograms in which positions are given that the references are made of or refitted to."""
         sets = [pointer.get() for pointer in self.inputExamples] + [self.acceptedPicks.get(), self.allPicks.get()]
         return {tsId for coordinates in sets if coordinates is not None for tsId in coordinates.getTSIds()}
-
-    def _getBoxSize(self) -> int:
-        """Edge of the box in voxels of the tomogram: even, and no smaller than the largest target."""
-        if self.boxSize.get() > 0:
-            return self.boxSize.get()
-        diameter = max(target.diameter for target in read_measured(self._getReferencesFile()).values())
-        return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
-
-    def _createOutput(self) -> SetOfCoordinates3D:
-        embeddings = self.inputEmbeddings.get()
-        output = self._createSetOfCoordinates3D(embeddings.getTomograms(asPointer=True))
-        output.setSamplingRate(embeddings.getSamplingRate())
-        output.setBoxSize(self._getBoxSize())
-        return output
