@@ -51,7 +51,13 @@ def embed(options: argparse.Namespace) -> None:
         particles = [[int(a), int(b), int(c), int(-volume[c, b, a])] for a, b, c in zip(x, y, z, strict=True)]
         folder = Path(options.out, Path(tomogram).stem + ".zarr")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "fake.json").write_text(json.dumps({"particles": particles, "contrast": options.contrast}))
+        told = {
+            "particles": particles,
+            "contrast": options.contrast,
+            "shape": volume.shape,
+            "step": 20 / options.voxel_size,
+        }
+        (folder / "fake.json").write_text(json.dumps(told))
 
 
 def reference(options: argparse.Namespace) -> None:
@@ -143,7 +149,18 @@ def mask(options: argparse.Namespace) -> None:
 
 
 def similarity_map(options: argparse.Namespace) -> None:
+    """The colour of everything is (0.2, 0.4, 0.6), and of the grid point next to a particle (1, 0.4, 0.6)."""
     for embedding in options.inputs:
+        if options.pca:
+            told = json.loads(Path(embedding, "fake.json").read_text())
+            if any(kind > 5 for *_, kind in told["particles"]):
+                sys.exit(fail(f"{embedding}: no such colours."))
+            for number in (1, 2, 3):
+                volume = np.full([int((side - 1) / told["step"]) + 1 for side in told["shape"]], number / 5)
+                for x, y, z, _ in told["particles"] if number == 1 else ():
+                    volume[tuple(round(value / told["step"]) for value in (z, y, x))] = 1
+                write_mrc(Path(options.out, f"{Path(embedding).stem}_pca{number}.mrc"), volume, 20.0)
+            continue
         Path(options.out, f"{Path(embedding).stem}_map.mrc").touch()
 
 
@@ -328,10 +345,12 @@ def main() -> None:
         "--ctf-corrected",
         "--all-listed",
         "--bright",
+        "--pca",
     ):
         parser.add_argument(option, action="store_true")
     for option in ("--tilt-min", "--tilt-max", "--tilt-step", "--dose", "--tomogram-voxel-size"):
         parser.add_argument(option, type=float)
+    parser.add_argument("--fit", nargs="+")
     parser.add_argument("--defocus", type=float, nargs=2)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--first", type=int, default=1)

@@ -22,13 +22,25 @@ LIBRARIES = ("numpy", "scipy", "zarr", "mrcfile", "starfile", "gemmi", "scikit-l
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     add_voxel_size(parser, "a volume")
+    parser.add_argument(
+        "--molecule",
+        action="store_true",
+        help="FILE is a molecule (structure, density map, pdb:ID, emdb:ID, library:ID): say its mass and how large it is",
+    )
+    parser.add_argument("--dark", action="store_true", help="with --molecule: it is dark in its map, not bright")
 
 
 def run(options: argparse.Namespace) -> None:
     if not options.files:
         _installed()
     for file in options.files:
-        print(f"{file}: {describe(file, options.voxel_size)}")
+        if options.molecule:
+            from tomotwin_core.structures.sources import load_density
+
+            density = load_density(str(file), voxel_size_A=options.voxel_size, dark_map=options.dark)
+            print(f"{file}: molecule of {density.mass_kDa:.0f} kDa, {density.diameter_A:.0f} A across")
+        else:
+            print(f"{file}: {describe(file, options.voxel_size)}")
 
 
 def describe(file: Path, voxel_size_A: float | None = None) -> str:
