@@ -14,6 +14,18 @@
   url     = {https://doi.org/10.1038/s41592-023-01878-z}
 }
 
+@article{Roseman2003,
+  title   = {Particle finding in electron micrographs using a fast local correlation algorithm},
+  author  = {Roseman, Alan M.},
+  journal = {Ultramicroscopy},
+  volume  = {94},
+  number  = {3-4},
+  pages   = {225--236},
+  year    = {2003},
+  doi     = {10.1016/S0304-3991(02)00333-9},
+  url     = {https://doi.org/10.1016/S0304-3991(02)00333-9}
+}
+
 @article{Grant2015,
   title   = {Measuring the optimal exposure for single particle cryo-EM using a 2.6 Å reconstruction of rotavirus VP6},
   author  = {Grant, Timothy and Grigorieff, Nikolaus},

@@ -18,7 +18,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import mrcfile
 import numpy as np
-from pwem.convert.transformations import euler_matrix
+from pwem.convert.transformations import euler_from_matrix, euler_matrix
 from pwem.emlib.image import ImageHandler
 from pwem.objects import Image, Volume
 from pyworkflow.object import Float
@@ -40,10 +40,14 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 FDR_ATTRIBUTE = "_tomotwinFDR"
 """Extended attribute of coordinates: share of false picks expected among those of the target that score at least as much."""
 
+CORRELATION_ATTRIBUTE = "_tomotwinCorrelation"
+"""Extended attribute of oriented coordinates: correlation of the molecule in this orientation with the tomogram."""
+
 
 class Pick(NamedTuple):
     """One row of the engine's table of picks: voxels of the original tomogram, Angstrom, similarity, and where they are
-    known RELION's angles rot, tilt and psi in degrees, and the false-discovery rate expected at that similarity."""
+    known RELION's angles rot, tilt and psi in degrees, the false-discovery rate expected at that similarity, and the
+    correlation with the molecule so oriented."""
 
     x: float
     y: float
@@ -53,6 +57,7 @@ class Pick(NamedTuple):
     diameter: float
     angles: Optional[Tuple[float, float, float]] = None
     fdr: Optional[float] = None
+    correlation: Optional[float] = None
 
 
 # ------------------------------ tomograms and volumes ------------------------------
@@ -141,6 +146,7 @@ def read_picks(path: str) -> List[Pick]:
             diameter=float(row["tomotwinDiameterAngst"]),
             angles=_angles(row),
             fdr=float(row["tomotwinFDR"]) if "tomotwinFDR" in row else None,
+            correlation=float(row["tomotwinCorrelation"]) if "tomotwinCorrelation" in row else None,
         )
         for row in read_table(path, "particles")
     ]
@@ -156,6 +162,12 @@ def particle_matrix(angles: Optional[Tuple[float, float, float]]) -> np.ndarray:
     """Scipion's matrix (4, 4) of a particle out of RELION's angles in degrees (see the head of this module); the
     identity where there are none, since extraction wants to see a matrix."""
     return np.eye(4) if angles is None else euler_matrix(*np.radians(angles), axes="rzyz")
+
+
+def particle_angles(matrix: np.ndarray) -> Tuple[float, float, float]:
+    """The inverse of `particle_matrix`: RELION's angles rot, tilt and psi in degrees."""
+    rot, tilt, psi = np.degrees(euler_from_matrix(matrix, axes="rzyz"))
+    return float(rot), float(tilt), float(psi)
 
 
 def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
@@ -179,6 +191,7 @@ def write_positions(
     tsIds: Iterable[str],
     names: Optional[Dict[int, str]] = None,
     diameters: Optional[Dict[int, float]] = None,
+    oriented: bool = False,
 ) -> None:
     """Write coordinates as a STAR file that the engine reads, and RELION 4.
 
@@ -197,12 +210,16 @@ def write_positions(
         are left out.
     diameters
         Particle diameter by group id, in A; the box size where it is not given.
+    oriented
+        Whether their orientations are written too.
     """
     factor = coordinates.getSamplingRate() / samplingRate
     box = float((coordinates.getBoxSize() or 0) * coordinates.getSamplingRate())
     labels = ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "tomotwinDiameterAngst"]
     if names is not None:
         labels += ["tomotwinLabel", "tomotwinScore"]
+    if oriented:
+        labels += list(ANGLES)
     tomograms: List[list] = []
     rows: List[list] = []
     for tsId in tsIds:
@@ -217,6 +234,8 @@ def write_positions(
             row.append((diameters or {}).get(group, box))
             if names is not None:
                 row += [names[group], float(coordinate.getScore())]
+            if oriented:
+                row += particle_angles(coordinate.getMatrix())
             rows.append(row)
     tables: Dict[str, Table] = {
         "tomotwin_tomograms": (["rlnTomoName", "tomotwinVoxelSizeAngst"], tomograms),

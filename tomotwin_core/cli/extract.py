@@ -33,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diameter", type=float, metavar="A", help="of the particle, where the picks do not say it")
     parser.add_argument("--keep-contrast", action="store_true", help="do not turn protein bright")
+    parser.add_argument("--no-normalising", action="store_true", help="do not bring the background to mean 0, deviation 1")
+    parser.add_argument(
+        "--centre", action="store_true", help="shift boxes by parts of a voxel, so that no shifts are left in the table"
+    )
     parser.add_argument("--tilt-min", type=float, default=-60.0, metavar="DEG", help="first tilt angle (default: -60)")
     parser.add_argument("--tilt-max", type=float, default=60.0, metavar="DEG", help="last tilt angle (default: 60)")
     parser.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)")
@@ -51,6 +55,8 @@ def run(options: argparse.Namespace) -> None:
         options.tilt_min,
         options.tilt_max,
         invert=options.contrast == "dark" and not options.keep_contrast,
+        normalise=not options.no_normalising,
+        centre=options.centre,
         voltage_kV=options.voltage,
     )
     tomograms = {t.name: t for t in (open_tomogram(path, options.voxel_size) for path in options.tomograms)}

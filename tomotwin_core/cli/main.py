@@ -15,7 +15,7 @@ from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 
 COMMANDS = (
-    "simulate", "library", "train", "tune", "adapt", "embed", "mask", "reference", "map", "locate", "pick",
+    "simulate", "library", "train", "tune", "adapt", "embed", "mask", "reference", "map", "locate", "pick", "cluster",
     "refine", "orient", "extract", "convert", "evaluate", "view", "info",
 )  # fmt: skip
 

@@ -162,19 +162,19 @@ def _one(
     if path.is_file() and made_of in path.read_text(errors="replace"):
         print(f"{path}: oriented already with these settings")
         return _rows(read_coordinates(path), _background(table_path))
-    parts, background = [], {}
+    parts, places, background = [], [], {}
     for label, own in picks.by_label().items():
         if label in densities:
             found, nothing = orient_with_background(
                 source, own, densities[label], acquisition, settings, options.background, seed, device, avoid=picks
             )
             parts.append(found)
+            places.append(np.flatnonzero(picks.label == label))
             background[label] = [float(value) for value in nothing]
     left_out = len(picks) - sum(map(len, parts))
     oriented = Coordinates.concatenate(parts) if parts else _none_of(picks, source)
-    # In the order in which they came, so that best picks stay first.
-    order = np.argsort(-np.nan_to_num(oriented.score, nan=0.0), kind="stable")
-    oriented = oriented.select(order)
+    if parts:  # in the order in which they came
+        oriented = oriented.select(np.argsort(np.concatenate(places)))
     _write_background(table_path, background)
     settings_record = {
         "orienting": asdict(settings),

@@ -11,7 +11,8 @@ A folder of them holds
 
 (RELION is called from that folder, as the names in the file are relative to it.) Boxes are cut at whole voxels, so nothing
 is interpolated; what is left to the pick's own place is the shift (rlnOriginXAngst). RELION shifts a box by that before
-it turns it. The middle of a box is voxel n // 2. What of a box lies beyond the tomogram has the mean of the rest; where
+it turns it. With `centre` the box is shifted by that itself, by its Fourier transform, for software that knows no shifts.
+The middle of a box is voxel n // 2. What of a box lies beyond the tomogram has the mean of the rest; where
 the particle itself does, it is left out.
 """
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tomotwin_core.coordinates import Coordinates, relion_angles_from_rotation
 from tomotwin_core.coordinates.starblocks import append, head, loop, numbers, word
@@ -41,13 +43,15 @@ _SOFT_CELLS = 1.0
 class CutSettings:
     """box_vox : edge, even.  tilt_min_deg, tilt_max_deg : what the tilt series has covered.  invert : turn the contrast over,
     for tomograms in which protein is dark.  normalise : mean 0 and deviation 1 outside a sphere about the particle.
-    voltage_kV, cs_mm, amplitude_contrast : for RELION's table, which wants them."""
+    centre : shift boxes by parts of a voxel to the picks' own places.  voltage_kV, cs_mm, amplitude_contrast : for RELION's
+    table, which wants them."""
 
     box_vox: int
     tilt_min_deg: float = -60.0
     tilt_max_deg: float = 60.0
     invert: bool = True
     normalise: bool = True
+    centre: bool = False
     voltage_kV: float = 300.0
     cs_mm: float = 2.7
     amplitude_contrast: float = 0.1
@@ -108,9 +112,11 @@ def cut(
         kept = picks.select(within)
         tables.append(kept)
         names = [f"{source.name}/{number:06d}.mrc" for number in 1 + np.flatnonzero(within)]
-        for name, middle in zip(names, middles[within], strict=True):
-            write_mrc(folder / name, _box(source, middle, kept, settings), size_A)
-        append(particles, _columns(kept, names, wedge, middles[within]))
+        for name, middle, xyz in zip(names, middles[within], kept.xyz, strict=True):
+            box = _box(source, middle, kept, settings)
+            write_mrc(folder / name, _shifted(box, middle - xyz) if settings.centre else box, size_A)
+        at = kept.xyz if settings.centre else middles[within].astype(float)
+        append(particles, _columns(kept, names, wedge, at))
     if not sum(map(len, tables)):
         raise UserError("there is no pick whose particle lies within its tomogram: nothing is cut out")
     optics = {
@@ -168,6 +174,12 @@ def _box(
     return box
 
 
+def _shifted(box: NDArray[np.float32], shift: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A box moved by parts of a voxel (x, y, z); what leaves it on one side comes in on the other."""
+    moved = ndimage.fourier_shift(np.fft.rfftn(box), shift[::-1], n=box.shape[-1])
+    return np.fft.irfftn(moved, s=box.shape).astype(np.float32)
+
+
 def _largest_diameter(picks: Coordinates) -> float:
     known = picks.diameter_A[np.isfinite(picks.diameter_A)]
     return float(known.max()) if len(known) else 0.0
@@ -180,7 +192,9 @@ def _outside(n: int, diameter_vox: float) -> NDArray[np.bool_]:
     return np.asarray(z * z + y * y + x * x > min(diameter_vox / 2, n / 2 - 1) ** 2)
 
 
-def _columns(picks: Coordinates, names: Sequence[str], wedge: str, middles: NDArray[np.int_]) -> dict[str, list[str]]:
+def _columns(
+    picks: Coordinates, names: Sequence[str], wedge: str, middles: NDArray[np.float64]
+) -> dict[str, list[str]]:
     n = len(picks)
     columns = {
         "rlnTomoName": [word(picks.tomogram)] * n,
@@ -189,7 +203,7 @@ def _columns(picks: Coordinates, names: Sequence[str], wedge: str, middles: NDAr
         "rlnCtfImage": [wedge] * n,
         "rlnOpticsGroup": ["1"] * n,
     }
-    columns |= numbers(["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"], middles.astype(float), ".1f")
+    columns |= numbers(["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"], middles, ".4f")
     rotation = np.broadcast_to(np.eye(3), (n, 3, 3)) if picks.rotation is None else picks.rotation
     angles = relion_angles_from_rotation(rotation)
     columns |= numbers(["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"], angles, ".4f")

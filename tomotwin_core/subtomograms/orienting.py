@@ -6,8 +6,8 @@ molecule is compared in all orientations and within a short way of the pick with
 diameter (Roseman, Ultramicroscopy 94, 225, 2003):
 
     coarse   orientations by `step_deg`, all shifts within `shift_A`, at a third of the resolution limit a voxel
-    fine     about the best few of them, steps halved until `finest_deg`, at a quarter of the limit a voxel, where the
-             correlation's peak is also refined between voxels
+    fine     uphill from the best few of them, steps halved until `finest_deg`, at a quarter of the limit a voxel; the
+             correlation's peak is also refined between voxels and between the last steps
 
 Nothing finer than `low_pass_A` of the reference is used: what an average of the picks shows beyond it was not put there by
 the reference. The best correlation is kept as the pick's `correlation`; it is low where there is no such molecule.
@@ -40,8 +40,10 @@ _CANDIDATES, _APART = 3, 1.5
 _MARGIN = 4
 # A window whose deviation is below this share of the patch's is empty and correlates with nothing.
 _EMPTY = 1e-3
-# Steps about an orientation: turns about the three axes, each by -1, 0 or 1 step; none first, so that ties change nothing.
-_ABOUT = np.array(sorted(product((-1, 0, 1), repeat=3), key=lambda turn: np.abs(turn).sum()), np.float64)
+# Steps about an orientation: none, and a turn to either side about each of the three axes.
+_ABOUT = np.concatenate([np.zeros((1, 3)), *([turn, -turn] for turn in np.eye(3))])
+# At one step it is turned so often at most; more would lead to another peak.
+_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -195,18 +197,18 @@ class _Search:
         patch, first = self._patch(xyz, self.fine)
         factor = self.fine.voxel_size_A / self.source.voxel_size_A
         reach = int(np.ceil(self.coarse.voxel_size_A / self.fine.voxel_size_A))
-        best = _Found(xyz, np.eye(3), -np.inf)
-        step = self.settings.step_deg
-        for one in candidates:
-            better = self._finely(patch, (one.xyz - first) / factor, one.rotation, step / 2, reach)
-            best = max(best, better, key=lambda found: found.correlation)
-        while step / 2 > self.settings.finest_deg:
+        step = self.settings.step_deg / 2
+        starts = [_Found((one.xyz - first) / factor, one.rotation, one.correlation) for one in candidates]
+        best = max((self._finely(patch, one, step, reach) for one in starts), key=lambda found: found.correlation)
+        while True:
+            for _ in range(_TURNS):
+                before, best = best, self._finely(patch, best, step, 1)
+                if best.rotation is before.rotation:
+                    break
+            if step <= self.settings.finest_deg:
+                break
             step /= 2
-            better = self._finely(patch, best.xyz, best.rotation, step / 2, 1)
-            best = max(best, better, key=lambda found: found.correlation)
-        # Once more about the very peak, which may have moved by a voxel.
-        best = self._finely(patch, best.xyz, best.rotation, step / 2, 1)
-        return _Found(first + best.xyz * factor, best.rotation, best.correlation)
+        return _Found(first + best.xyz * factor, self._between_turns(patch, best, step), best.correlation)
 
     def _coarsely(self, xyz: NDArray[np.float64]) -> Iterator[_Found]:
         """The best orientations at their best places, in the tomogram's voxels."""
@@ -225,21 +227,24 @@ class _Search:
             yield _Found(first + places[at[best]] * factor, self.rotations[best], float(score[best]))
             left &= _angles_deg(self.rotations, self.rotations[best]) > _APART * self.settings.step_deg
 
-    def _finely(
-        self,
-        patch: torch.Tensor,
-        place: NDArray[np.float64],
-        rotation: NDArray[np.float64],
-        step_deg: float,
-        reach: int,
-    ) -> _Found:
-        """The best of the orientations a step about one, and its peak between voxels; places in voxels of the patch."""
-        turns = Rotation.from_rotvec(np.deg2rad(step_deg) * _ABOUT).as_matrix() @ rotation
-        windows, places = _windows(patch, np.round(place), reach, self.fine)
+    def _finely(self, patch: torch.Tensor, start: _Found, step_deg: float, reach: int) -> _Found:
+        """The best of the orientations a step about one, and its peak between voxels; places in voxels of the patch. The
+        orientation is the very same object where none is better."""
+        turns = Rotation.from_rotvec(np.deg2rad(step_deg) * _ABOUT).as_matrix() @ start.rotation
+        windows, places = _windows(patch, np.round(start.xyz), reach, self.fine)
         scores = (windows @ self.fine.templates(turns).T).cpu().numpy()
         at, best = np.unravel_index(scores.argmax(), scores.shape)
         cube = scores[:, best].reshape((2 * reach + 1,) * 3)
-        return _Found(places[at] + _between(cube), turns[best], float(scores[at, best]))
+        rotation = turns[best] if best else start.rotation
+        return _Found(places[at] + _between(cube), rotation, float(scores[at, best]))
+
+    def _between_turns(self, patch: torch.Tensor, found: _Found, step_deg: float) -> NDArray[np.float64]:
+        """The orientation at the vertex of a parabola about each axis, through the correlations a step to either side."""
+        turns = Rotation.from_rotvec(np.deg2rad(step_deg) * _ABOUT).as_matrix() @ found.rotation
+        windows, _ = _windows(patch, np.round(found.xyz), 0, self.fine)
+        middle, *sides = (windows @ self.fine.templates(turns).T)[0].tolist()
+        vector = [_vertex(sides[2 * axis + 1], middle, sides[2 * axis]) for axis in range(3)]
+        return np.asarray(Rotation.from_rotvec(np.deg2rad(step_deg) * np.array(vector)).as_matrix() @ found.rotation)
 
     def _patch(self, xyz: NDArray[np.float64], imager: Imager) -> tuple[torch.Tensor, NDArray[np.float64]]:
         """The tomogram about a place at the imager's voxel size, low-passed, templates' contrast [z, y, x]; and where its
@@ -294,9 +299,14 @@ def _between(cube: NDArray[np.float32]) -> NDArray[np.float64]:
         if not 0 < top[axis] < cube.shape[axis] - 1:
             continue
         low, middle, high = (float(cube[(*top[:axis], top[axis] + d, *top[axis + 1 :])]) for d in (-1, 0, 1))
-        curvature = low - 2 * middle + high
-        offset[2 - axis] = 0.5 * (low - high) / curvature if curvature < 0 else 0.0
+        offset[2 - axis] = _vertex(low, middle, high)
     return offset
+
+
+def _vertex(low: float, middle: float, high: float) -> float:
+    """Where the parabola through values at -1, 0 and 1 has its maximum, within -1 to 1; 0 where it has none."""
+    curvature = low - 2 * middle + high
+    return float(np.clip(0.5 * (low - high) / curvature, -1, 1)) if curvature < 0 else 0.0
 
 
 def _angles_deg(rotations: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

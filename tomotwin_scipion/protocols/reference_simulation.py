@@ -35,6 +35,20 @@ def define_simulation_params(form: Any) -> None:
         help="Contrast of macromolecules in the sets of subtomograms among the references: *dark*, as they are cut out of "
         "tomograms, or *bright* where the extraction inverted them, as for RELION.",
     )
+    define_acquisition_params(form)
+    form.addParam(
+        "seed",
+        params.IntParam,
+        default=1,
+        expertLevel=LEVEL_ADVANCED,
+        label="Seed",
+        help="Seed of the noise and orientations with which the references are imaged: the same seed gives the same "
+        "picks.",
+    )
+
+
+def define_acquisition_params(form: Any) -> None:
+    """Add how the tomograms were taken, where they do not say it themselves."""
     tilts = form.addLine(
         "Tilt angles (deg)",
         expertLevel=LEVEL_ADVANCED,
@@ -60,15 +74,6 @@ def define_simulation_params(form: Any) -> None:
     )
     defocus.addParam("defocusMin", params.FloatParam, allowsNull=True, default=None, label="from")
     defocus.addParam("defocusMax", params.FloatParam, allowsNull=True, default=None, label="to")
-    form.addParam(
-        "seed",
-        params.IntParam,
-        default=1,
-        expertLevel=LEVEL_ADVANCED,
-        label="Seed",
-        help="Seed of the noise and orientations with which the references are imaged: the same seed gives the same "
-        "picks.",
-    )
 
 
 def validate_simulation_params(protocol: Any) -> List[str]:
@@ -91,6 +96,14 @@ def validate_simulation_params(protocol: Any) -> List[str]:
 
 def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
     """Options of ``tomotwin reference``: the form's numbers, else the tomogram's acquisition, else none."""
+    args = ["--contrast", CONTRASTS[protocol.referenceContrast.get()], "--seed", str(protocol.seed.get())]
+    args += ["--subtomogram-contrast", CONTRASTS[protocol.subtomogramContrast.get()]]
+    args += ["--tomogram-voxel-size", f"{tomogram.getSamplingRate():g}"]
+    return args + acquisition_args(protocol, tomogram)
+
+
+def acquisition_args(protocol: Any, tomogram: Tomogram) -> List[str]:
+    """How the tomogram was taken, as options of the engine: the form's numbers, else its acquisition, else none."""
     known: Dict[str, Any] = {}
     if tomogram.hasAcquisition():
         acquisition = tomogram.getAcquisition()
@@ -108,10 +121,7 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
         "--dose": protocol.dose.get(),
     }
     known.update({option: value for option, value in asked.items() if value is not None})
-    args = ["--contrast", CONTRASTS[protocol.referenceContrast.get()], "--seed", str(protocol.seed.get())]
-    args += ["--subtomogram-contrast", CONTRASTS[protocol.subtomogramContrast.get()]]
-    args += ["--ctf-corrected"] if tomogram.ctfCorrected() else []
-    args += ["--tomogram-voxel-size", f"{tomogram.getSamplingRate():g}"]
+    args = ["--ctf-corrected"] if tomogram.ctfCorrected() else []
     for option, value in known.items():
         if value is not None:
             args += [option, f"{value:g}"]

@@ -1,0 +1,83 @@
+"""Picks of one molecule in tomograms: what *orient picks* and *extract subtomograms* ask first, and its checks.
+
+The positions may be seen in another binning or reconstruction of the same tilt series than that which was picked in:
+tomograms are told apart by their tsId, and positions are scaled by the ratio of the voxel sizes.
+"""
+
+from typing import Any, List
+
+from pyworkflow.object import Pointer
+from pyworkflow.protocol import params
+from tomo.objects import Coordinate3D, SetOfTomograms
+
+
+def define_positions_params(form: Any) -> None:
+    """Add positions, their group and the tomograms to the section *Input*."""
+    form.addParam(
+        "inputCoordinates",
+        params.PointerParam,
+        pointerClass="SetOfCoordinates3D",
+        important=True,
+        label="Picks",
+        help="Centres of the particles, by this software or any other.",
+    )
+    form.addParam(
+        "group",
+        params.IntParam,
+        default=0,
+        label="Group id",
+        help="Which target of picks that have several; the summary of the picking run says what each group is. 0 where there "
+        "is one group only.",
+    )
+    form.addParam(
+        "inputTomograms",
+        params.PointerParam,
+        pointerClass="SetOfTomograms",
+        allowsNull=True,
+        label="Tomograms",
+        help="Empty: those in which was picked. Give others for another binning or reconstruction of the same tilt series: "
+        "finer ones, with their CTF corrected, make better averages.",
+    )
+
+
+def tomograms_of(protocol: Any) -> SetOfTomograms:
+    """The tomograms that are looked at."""
+    return tomograms_pointer(protocol).get()
+
+
+def tomograms_pointer(protocol: Any) -> Pointer:
+    """What points to them."""
+    if protocol.inputTomograms.get() is not None:
+        return protocol.inputTomograms
+    return protocol.inputCoordinates.get()._precedentsPointer
+
+
+def chosen_group(protocol: Any) -> int:
+    """The group that is wanted: the one named, else the only one."""
+    if protocol.group.get():
+        return protocol.group.get()
+    return _groups(protocol)[0]
+
+
+def validate_positions(protocol: Any) -> List[str]:
+    """Sentences about what cannot be; an empty list when all is well."""
+    groups = _groups(protocol)
+    errors = []
+    if not groups:
+        errors.append("Picks: there are none.")
+    elif not protocol.group.get() and len(groups) > 1:
+        listed = ", ".join(str(group) for group in groups)
+        errors.append(f"Group id: the picks have the groups {listed}; name one of them.")
+    elif protocol.group.get() and protocol.group.get() not in groups:
+        errors.append(f"Group id: the picks have no group {protocol.group.get()}.")
+    tomograms = tomograms_of(protocol)
+    if tomograms is None:
+        return errors + ["Tomograms: the picks do not say which tomograms they are in; choose them."]
+    missing = set(protocol.inputCoordinates.get().getTSIds()) - set(tomograms.getTSIds())
+    if missing:
+        errors.append(f"Tomograms: {sorted(missing)[0]}, in which there are picks, is not among them (tsIds differ).")
+    return errors
+
+
+def _groups(protocol: Any) -> List[int]:
+    return sorted(protocol.inputCoordinates.get().getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
