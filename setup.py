@@ -31,6 +31,7 @@ ENGINE = [
     "tensorboardX>=2.6",
     "optuna>=4.9",
     "scikit-image>=0.22",
+    "umap-learn>=0.5.6",
 ]
 
 
@@ -63,7 +64,7 @@ setup(
         ]
     ),
     package_data={
-        "tomotwin_core": ["structures/data/*", "model/data/*"],
+        "tomotwin_core": ["structures/data/*", "model/data/*", "clustering/data/*"],
         "tomotwin_scipion": ["protocols.conf", "*.png", "templates/*.json.template"],
     },
     extras_require={

@@ -1,0 +1,248 @@
+"""Which candidates belong together: a mixture of groups whose spread is known beforehand.
+
+The space of comparison is made so that copies of one molecule scatter alike in all directions, and the atlas says how wide
+(it differs from molecule to molecule) and how far the means of molecules lie apart. So what makes two candidates copies of
+one molecule is not a matter of taste: a group's members are x ~ N(m, w I), its mean m ~ N(m0, B), its width w one of those
+that molecules of the library have. m and w are integrated out (for B, known from the atlas, in closed form, the model of
+probabilistic discriminant analysis: Ioffe 2006; Prince and Elder 2007), which leaves the evidence of a set of candidates as
+one group. Groups start as small sets (k-means) and are
+
+    merged   while the evidence of the two as one group is larger than as two, the largest gain first
+    sorted   each candidate goes to the group that predicts it best, without counting itself there, or to none where a
+             group of its own would predict it better
+    split    where the two halves of a group (k-means) have more evidence than the whole
+
+until nothing changes. What no group predicts, and groups that stay too small, are noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+_PER_START = 6
+_MOST_STARTS = 400
+_SWEEPS = 6
+_SHRINKAGE = 0.3
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Of molecules in the space of comparison. mean (d,), axes (d, d), between (d,): the means of molecules are normal about
+    `mean` with variances `between` along the columns of `axes`.  widths (k,): variances of copies about their mean, per axis
+    of the space, equally probable."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    between: np.ndarray
+    widths: np.ndarray
+
+    @classmethod
+    def fitted(cls, vectors: np.ndarray, label: np.ndarray, widths: int = 6) -> Scatter:
+        """From examples (n, d) with the molecule of each; those seen less than four times do not count."""
+        means, spread = [], []
+        for name in np.unique(label):
+            own = vectors[label == name]
+            if len(own) >= 4:
+                means.append(own.mean(0))
+                spread.append(float(own.var(0, ddof=1).mean()))
+        stacked = np.array(means)
+        scatter = np.cov(stacked.T)
+        size = len(scatter)
+        scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * np.trace(scatter) / size * np.eye(size)
+        values, axes = np.linalg.eigh(scatter)
+        at = (np.arange(widths) + 0.5) / widths
+        return cls(stacked.mean(0), axes, values, np.quantile(spread, at))
+
+    @classmethod
+    def unknown(cls, covariance: np.ndarray) -> Scatter:
+        """Where no molecule is known: molecules spread as much as everything there is does, by its covariance (d, d) about
+        0, and copies of one an eighth to a half of that."""
+        values, axes = np.linalg.eigh(covariance)
+        values = np.maximum(values, 1e-3 * values.max())
+        return cls(np.zeros(len(values)), axes, values, np.array([0.12, 0.25, 0.5]) * float(values.mean()))
+
+    def turned(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (n, d) in the frame of the axes, about the mean."""
+        return np.asarray((vectors - self.mean) @ self.axes)
+
+
+@dataclass
+class _Sums:
+    """Of groups: count (k,), sum (k, d), sum of squares (k,)."""
+
+    count: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, label: np.ndarray, groups: int) -> _Sums:
+        count = np.bincount(label, minlength=groups).astype(float)
+        total = np.zeros((groups, vectors.shape[1]))
+        np.add.at(total, label, vectors)
+        return cls(count, total, np.bincount(label, (vectors**2).sum(1), groups))
+
+
+def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Groups among candidates.
+
+    vectors : (n, d) in the space of comparison, not of unit length.  fewest : smaller groups are noise.
+    Returns label (n,), -1 for noise, the largest group first, and each candidate's probability to belong to its group, 0
+    for noise.
+    """
+    n = len(vectors)
+    if n < max(2 * fewest, 3):
+        return np.full(n, -1), np.zeros(n)
+    turned = scatter.turned(np.asarray(vectors, float))
+    label = _start(turned, seed)
+    label = _merged(turned, label, scatter)
+    probability = np.zeros(n)
+    for _ in range(2):
+        label, probability = _sorted(turned, label, scatter)
+        label = _split(turned, label, scatter, fewest, seed)
+        label = _merged(turned, label, scatter)
+    label, probability = _sorted(turned, label, scatter)
+    return _named(label, probability, fewest)
+
+
+def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Log evidence (...,) of sets of candidates as one group each, from count (...,), sum (..., d) and sum of squares (...,)."""
+    d = total.shape[-1]
+    logs = []
+    for w in scatter.widths:
+        ratio = 1 + count[..., None] * scatter.between / w
+        gain = (total**2 * (scatter.between / (w * w * ratio))).sum(-1)
+        logs.append(-0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(-1) + square / w - gain))
+    stacked = np.stack(logs)
+    top = stacked.max(0)
+    return np.asarray(top + np.log(np.exp(stacked - top).mean(0)))
+
+
+def _start(vectors: np.ndarray, seed: int) -> np.ndarray:
+    k = int(np.clip(len(vectors) // _PER_START, 2, _MOST_STARTS))
+    kind = KMeans if len(vectors) <= 8 * _MOST_STARTS else MiniBatchKMeans
+    return np.asarray(kind(k, n_init=1, random_state=seed).fit(vectors).labels_)
+
+
+def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Greedy merging; noise (-1) stays noise."""
+    label = label.copy()
+    grouped = label >= 0
+    if not grouped.any():
+        return label
+    _, label[grouped] = np.unique(label[grouped], return_inverse=True)
+    k = int(label.max()) + 1
+    sums = _Sums.of(vectors[grouped], label[grouped], k)
+    own = evidence(sums.count, sums.total, sums.square, scatter)
+    gain = np.full((k, k), -np.inf)
+    alive = np.ones(k, bool)
+    into = np.arange(k)
+
+    def compare(i: int) -> None:
+        both = evidence(sums.count + sums.count[i], sums.total + sums.total[i], sums.square + sums.square[i], scatter)
+        row = np.where(alive, both - own - own[i], -np.inf)
+        row[i] = -np.inf
+        gain[i], gain[:, i] = row, row
+
+    for one in range(k):
+        compare(one)
+    while True:
+        i, j = divmod(int(gain.argmax()), k)
+        if not gain[i, j] > 0:
+            break
+        for part in (sums.count, sums.total, sums.square):
+            part[i] += part[j]
+        own[i] = evidence(sums.count[i], sums.total[i], sums.square[i], scatter)
+        alive[j] = False
+        gain[j], gain[:, j] = -np.inf, -np.inf
+        into[into == j] = i
+        compare(i)
+    label[grouped] = into[label[grouped]]
+    return label
+
+
+def _sorted(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
+    """Every candidate to the group that predicts it best, or to none."""
+    probability = np.zeros(len(label))
+    for _ in range(_SWEEPS):
+        before = label.copy()
+        grouped = label >= 0
+        if not grouped.any():
+            return label, probability
+        _, label[grouped] = np.unique(label[grouped], return_inverse=True)
+        k = int(label.max()) + 1
+        sums = _Sums.of(vectors[grouped], label[grouped], k)
+        alone = evidence(np.ones(len(vectors)), vectors, (vectors**2).sum(1), scatter)
+        for low in range(0, len(vectors), _CHUNK):
+            part = slice(low, low + _CHUNK)
+            score = _predictions(vectors[part], label[part], sums, scatter)
+            score = np.concatenate([score, alone[part, None]], axis=1)
+            best = score.argmax(1)
+            top = score.max(1, keepdims=True)
+            share = np.exp(score - top)
+            probability[part] = share[np.arange(len(best)), best] / share.sum(1)
+            label[part] = np.where(best == k, -1, best)
+        if (label == before).all():
+            break
+    return label, np.where(label >= 0, probability, 0.0)
+
+
+def _predictions(vectors: np.ndarray, label: np.ndarray, sums: _Sums, scatter: Scatter) -> np.ndarray:
+    """Log predictive density of each candidate (n, k) by each group, weighted with its count; its own group without it."""
+    out = _predicted(vectors, sums.count, sums.total, sums.square, scatter)
+    member = np.flatnonzero(label >= 0)
+    own = label[member]
+    count, total = sums.count[own] - 1, sums.total[own] - vectors[member]
+    rest = sums.square[own] - (vectors[member] ** 2).sum(1)
+    before = evidence(count, total, rest, scatter)
+    after = evidence(count + 1, sums.total[own], sums.square[own], scatter)
+    out[member, own] = np.where(count > 0, after - before + np.log(np.maximum(count, 1)), -np.inf)
+    return out
+
+
+def _predicted(
+    vectors: np.ndarray, count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter
+) -> np.ndarray:
+    """The same (n, k) of candidates that are in none of the groups: for each width the density is normal."""
+    d = total.shape[1]
+    by_width, weight = [], []
+    for w in scatter.widths:
+        ratio = 1 + count[:, None] * scatter.between / w
+        middle = total * scatter.between / (w * ratio)
+        variance = w + scatter.between / ratio
+        distance = vectors**2 @ (1 / variance).T - 2 * vectors @ (middle / variance).T + (middle**2 / variance).sum(1)
+        by_width.append(-0.5 * (distance + np.log(2 * np.pi * variance).sum(1)))
+        gain = (total**2 * (scatter.between / (w * w * ratio))).sum(1)
+        weight.append(-0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(1) + square / w - gain))
+    weights = np.stack(weight)
+    weights -= weights.max(0)
+    weights -= np.log(np.exp(weights).sum(0))
+    stacked = np.stack(by_width) + weights[:, None]
+    top = stacked.max(0)
+    return np.asarray(top + np.log(np.exp(stacked - top).sum(0)) + np.log(np.maximum(count, 1)))
+
+
+def _split(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, fewest: int, seed: int) -> np.ndarray:
+    label = label.copy()
+    for k in np.unique(label[label >= 0]):
+        own = np.flatnonzero(label == k)
+        if len(own) < 2 * fewest:
+            continue
+        halves = KMeans(2, n_init=2, random_state=seed).fit(vectors[own]).labels_
+        sums = _Sums.of(vectors[own], halves, 2)
+        apart = evidence(sums.count, sums.total, sums.square, scatter).sum()
+        whole = evidence(sums.count.sum(), sums.total.sum(0), sums.square.sum(), scatter)
+        if apart > whole and sums.count.min() >= fewest:
+            label[own[halves == 1]] = label.max() + 1
+    return label
+
+
+def _named(label: np.ndarray, probability: np.ndarray, fewest: int) -> tuple[np.ndarray, np.ndarray]:
+    out = np.full(len(label), -1)
+    counts = np.bincount(label[label >= 0], minlength=1)
+    for rank, k in enumerate(k for k in np.argsort(-counts, kind="stable") if counts[k] >= fewest):
+        out[label == k] = rank
+    return out, np.where(out >= 0, probability, 0.0)

@@ -1,0 +1,129 @@
+"""What is no species: membranes, gold, ice and edges, recognised so that no one has to pick them.
+
+Three things tell, each by itself: what a group's members look like (the nearest examples of the atlas: membrane, gold,
+places between particles, or molecules), where they lie (in sheets; at the tomogram's faces), and, where the tomogram itself
+is at hand, how dark they are (the dark blobs of `regions`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from tomotwin_core.clustering.atlas import JUNK, Atlas
+from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.regions import RegionSettings, find_region
+from tomotwin_core.tomogram import open_tomogram
+
+Kind = Literal["species", "membrane", "gold", "ice", "edge", "unsure"]
+
+_NEAREST = 15
+# A kind is said where it speaks for more than this share of a group.
+_MAJORITY = 0.5
+_GOLD_HALO_A = 0.0
+_EDGE_A = 60.0
+# Neighbours within this distance make a sheet where there are so many and their smallest extent is so small beside the next.
+_SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Of each candidate, shares within 0 to 1 (n,): membrane, gold, ice, molecule by looks; sheet, edge by place; dark: in a
+    dark blob of the tomogram, NaN where that is not known."""
+
+    looks: np.ndarray
+    edge: np.ndarray
+    dark: np.ndarray
+
+
+def signs(scene: Scene, atlas: Atlas | None) -> Signs:
+    """What can be told of each candidate by itself. looks (n, 4): shares of `JUNK` and of molecules."""
+    return Signs(_looks(scene, atlas), _at_edge(scene), _dark(scene))
+
+
+def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]:
+    """The kind of a group of rows, and why in a sentence."""
+    dark = signs.dark[members]
+    if np.isfinite(dark).any() and float(np.nanmean(dark)) > _MAJORITY:
+        return "gold", f"{np.nanmean(dark):.0%} of its members lie in blobs far darker than anything else in the tomogram"
+    edge = float(signs.edge[members].mean())
+    if edge > _MAJORITY:
+        return "edge", f"{edge:.0%} of its members lie at a face of the tomogram"
+    looks = signs.looks[members].mean(0)
+    sheet = sheet_share(scene, members)
+    for index, name in enumerate(JUNK):
+        if looks[index] > _MAJORITY:
+            return cast(Kind, name), f"{looks[index]:.0%} of the examples that its members resemble are {_WORDS[name]}"
+    if sheet > _MAJORITY and looks[0] > looks[3] / 2:
+        return "membrane", f"{sheet:.0%} of its members lie in sheets, and many resemble membranes"
+    if np.isnan(looks).any():
+        if sheet > _MAJORITY:
+            return "membrane", f"{sheet:.0%} of its members lie in sheets"
+        return "species", "its members are alike and unlike everything else"
+    if looks[3] > _MAJORITY:
+        return "species", f"{looks[3]:.0%} of the examples that its members resemble are molecules"
+    return "unsure", "its members resemble " + " and ".join(
+        f"{_WORDS[name]} ({looks[i]:.0%})" for i, name in enumerate((*JUNK, "molecule")) if looks[i] > 0.2
+    )
+
+
+_WORDS = {"membrane": "membranes", "gold": "gold beads", "ice": "places between particles", "molecule": "molecules"}
+
+
+def sheet_share(scene: Scene, members: np.ndarray) -> float:
+    """The share of members whose neighbours among the members lie in a sheet."""
+    flat = np.zeros(len(members), bool)
+    for t in np.unique(scene.candidates.tomogram[members]):
+        own = np.flatnonzero(scene.candidates.tomogram[members] == t)
+        xyz = scene.candidates.xyz_A[members[own]]
+        for i, near in zip(own, cKDTree(xyz).query_ball_point(xyz, _SHEET_A), strict=True):
+            if len(near) > _SHEET_FEWEST:
+                values = np.linalg.eigvalsh(np.cov(xyz[near].T))
+                flat[i] = values[0] < _SHEET_FLATNESS * values[1]
+    return float(flat.mean())
+
+
+def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
+    """Shares among the nearest examples of the atlas, every kind of example counting as if there were equally many."""
+    if atlas is None or not len(scene):
+        return np.full((len(scene), len(JUNK) + 1), np.nan)
+    kind = np.minimum(atlas.label, len(JUNK))
+    weight = 1.0 / np.maximum(np.bincount(kind, minlength=len(JUNK) + 1), 1)
+    # Molecules are many kinds: as many as the others together.
+    weight[len(JUNK)] *= len(JUNK)
+    examples, units = atlas.moved(atlas.offset), scene.units
+    out = np.zeros((len(scene), len(JUNK) + 1))
+    for low in range(0, len(units), 2048):
+        cosine = units[low : low + 2048] @ examples.T
+        near = np.argpartition(-cosine, _NEAREST, axis=1)[:, :_NEAREST]
+        votes = weight[kind[near]]
+        for k in range(out.shape[1]):
+            out[low : low + 2048, k] = (votes * (kind[near] == k)).sum(1) / votes.sum(1)
+    return out
+
+
+def _at_edge(scene: Scene) -> np.ndarray:
+    out = np.zeros(len(scene))
+    for t, info in enumerate(scene.tomograms):
+        own = scene.candidates.tomogram == t
+        size_A = np.array(info.shape[::-1]) * info.voxel_size_A
+        xyz = scene.candidates.xyz_A[own]
+        out[own] = (np.minimum(xyz, size_A - xyz) < _EDGE_A).any(1)
+    return out
+
+
+def _dark(scene: Scene) -> np.ndarray:
+    out = np.full(len(scene), np.nan)
+    for t, info in enumerate(scene.tomograms):
+        own = scene.candidates.tomogram == t
+        if info.file is None or not Path(info.file).is_file() or not own.any():
+            continue
+        contrast: Literal["dark", "bright"] = "bright" if info.contrast == "bright" else "dark"
+        source = open_tomogram(info.file, info.voxel_size_A)
+        region = find_region(source, RegionSettings(exclude_gold=True), contrast)
+        out[own] = ~region.contains(scene.candidates.xyz[own])
+    return out

@@ -1,0 +1,38 @@
+"""The map for the eye: candidates in two dimensions, alike ones near each other (UMAP; McInnes, Healy and Melville 2018).
+
+Only for looking: clusters are decided in the space itself, where distances mean something. umap-learn compiles itself
+when it is first used in a process, which takes about half a minute; `fast` takes the two first principal components
+instead.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+_NEIGHBOURS, _MIN_DIST = 15, 0.1
+
+
+def manifold(units: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarray:
+    """Unit vectors (n, d) -> places on the map (n, 2) float32; the same seed gives the same map."""
+    if fast or len(units) < 2 * _NEIGHBOURS:
+        return _principal(units)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # umap tells that a seed costs it its threads
+        import umap
+
+        reducer = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DIST, metric="euclidean", random_state=seed)
+        return np.asarray(reducer.fit_transform(units), np.float32)
+
+
+def _principal(units: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(units), 2), np.float32)
+    if len(units) < 3:
+        out[:, 0] = np.arange(len(units))
+        return out
+    centred = units - units.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    # The sign of an axis is free: its largest component is positive, so that the same candidates give the same map.
+    axes = axes[:2] * np.sign(axes[:2][np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
+    return np.asarray(centred @ axes.T, np.float32)

@@ -1,0 +1,163 @@
+"""The files of a clustering: a table of candidates, clusters with their facts, references, averages and pictures.
+
+    candidates.star         every candidate with its cluster, place on the map and the like
+    clusters.json           the ranked clusters, the tomograms, and in words what was found
+    clusters.csv            the same as a table
+    references.safetensors  a target for each species, for `tomotwin locate`
+    embeddings.safetensors  the scene, for a selection or another look
+    averages/ gallery/      of each cluster, where the tomograms are at hand
+    overview.png            the map, and the averages
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomotwin_core.clustering.averaging import Averaged, average_of, boxes_of
+from tomotwin_core.clustering.proposals import NONE, Proposal, verdict
+from tomotwin_core.clustering.references import references_of
+from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.coordinates import Coordinates
+from tomotwin_core.coordinates.starblocks import append, head, loop, numbers, word
+from tomotwin_core.errors import UserError
+from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.progress import progress
+from tomotwin_core.tomogram import write_mrc
+
+CLUSTERS, CANDIDATES, REFERENCES = "clusters.json", "candidates.star", "references.safetensors"
+_VERSION = 1
+
+
+def write_clusters(
+    out: Path, scene: Scene, proposals: Sequence[Proposal], probability: np.ndarray, pictures: bool = True, **settings: Any
+) -> list[Proposal]:
+    """Write all files into a folder; returns the proposals with their pictures' names.
+
+    probability (n,): of each candidate to belong to its cluster.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    averages = _averages(scene, proposals) if pictures else {}
+    if averages:
+        from tomotwin_core.clustering.pictures import gallery
+
+        written = []
+        for p in proposals:
+            if p.name in averages:
+                p = replace(p, average=f"averages/{p.name}.mrc", gallery=f"gallery/{p.name}.png")
+                write_mrc(out / str(p.average), averages[p.name].volume, averages[p.name].voxel_size_A, [f"average of {p.name}"])
+                gallery(averages[p.name], p, out / str(p.gallery))
+            written.append(p)
+        proposals = written
+    said = verdict(scene, proposals)
+    scene.save(out)
+    references_of(scene, [p for p in proposals if p.kind == "species"]).save(out / REFERENCES)
+    _write_candidates(out / CANDIDATES, scene, proposals, probability)
+    _write_table(out / "clusters.csv", proposals)
+    if pictures:
+        from tomotwin_core.clustering.pictures import overview
+
+        overview(scene, proposals, averages, out / "overview.png", said)
+    content = {
+        "version": _VERSION,
+        "made_by": provenance(**settings),
+        "tomograms": {
+            t.name: {"file": t.file, "embedding": t.embedding, "voxel_size_A": t.voxel_size_A, "shape": list(t.shape)}
+            for t in scene.tomograms
+        },
+        "clusters": [p.as_dict() for p in proposals],
+        "verdict": said,
+    }
+    with atomic_path(out / CLUSTERS) as temporary:  # last: where it is, all is
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    return list(proposals)
+
+
+def read_members(folder: Path) -> dict[str, list[int]]:
+    """Members of the clusters in a folder by name; UserError where it holds none."""
+    path = folder / CLUSTERS
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no {CLUSTERS}; give the folder that an earlier `tomotwin cluster` wrote")
+    try:
+        return {str(c["name"]): [int(i) for i in c["members"]] for c in json.loads(path.read_text())["clusters"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not what `tomotwin cluster` writes ({error}); run it again") from error
+
+
+def described(proposals: Sequence[Proposal]) -> str:
+    """The proposals as a table for people."""
+    lines = [f"{'cluster':14}{'kind':10}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
+    for p in proposals:
+        near = ", ".join(f"{n.name} {n.score:.2f}" for n in p.nearest)
+        lines.append(
+            f"{p.name:14}{p.kind:10}{p.count:6d}{p.density_per_um3:9.0f}{p.compactness:9.2f}{p.diameter_A:8.0f}  {near}"
+        )
+    return "\n".join(lines)
+
+
+def _averages(scene: Scene, proposals: Sequence[Proposal]) -> dict[str, Averaged]:
+    groups = {p.name: (scene.rows(p.members), p.diameter_A) for p in proposals}
+    boxes = boxes_of(scene, groups)
+    return {
+        name: average_of(found, size)
+        for name, (found, size) in progress(list(boxes.items()), desc="averages", unit="clusters")
+        if len(found)
+    }
+
+
+def _write_candidates(path: Path, scene: Scene, proposals: Sequence[Proposal], probability: np.ndarray) -> None:
+    names = np.full(len(scene), NONE, dtype=object)
+    diameter = np.array(scene.candidates.diameter_A, float)
+    for p in proposals:
+        rows = scene.rows(p.members)
+        names[rows], diameter[rows] = p.name, p.diameter_A
+    columns: dict[str, list[str]] = {}
+    tables = []
+    for t, info in enumerate(scene.tomograms):
+        own = np.flatnonzero(scene.candidates.tomogram == t)
+        xyz = scene.candidates.xyz[own]
+        tables.append(Coordinates.from_arrays(xyz, info.voxel_size_A, info.name, info.shape))
+        part = {"rlnTomoName": [word(info.name)] * len(own)}
+        part |= numbers(["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"], xyz, ".5f")
+        part["tomotwinLabel"] = [word(str(n)) for n in names[own]]
+        part["tomotwinId"] = [str(int(i)) for i in scene.ids[own]]
+        part["tomotwinCluster"] = part["tomotwinLabel"]
+        values = np.stack(
+            [
+                probability[own],
+                1 / (1 + np.exp(-np.clip(scene.candidates.particleness[own], -50, 50))),
+                scene.map[own, 0],
+                scene.map[own, 1],
+                diameter[own],
+            ],
+            axis=1,
+        )
+        part |= numbers(
+            ["tomotwinProbability", "tomotwinParticleness", "tomotwinUmapX", "tomotwinUmapY", "tomotwinDiameterAngst"], values, ".6g"
+        )
+        append(columns, part)
+    text = head(tables, provenance(model_hash=scene.model_hash, seed=scene.seed)) + loop("particles", columns)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def _write_table(path: Path, proposals: Sequence[Proposal]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["cluster", "kind", "count", "density_per_um3", "compactness", "diameter_A", "nearest", "score", "why"])
+        for p in proposals:
+            near = p.nearest[0] if p.nearest else None
+            rows.writerow(
+                [p.name, p.kind, p.count, p.density_per_um3, p.compactness, p.diameter_A, near and near.name, near and near.score, p.why]
+            )
+
+
+def read_verdict(folder: Path) -> str:
+    """What a clustering found, in words."""
+    return str(json.loads((folder / CLUSTERS).read_text())["verdict"])

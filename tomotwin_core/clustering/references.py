@@ -1,0 +1,50 @@
+"""Species as references: what `tomotwin locate` and `tomotwin pick` take to find every copy.
+
+Prototypes are the middles of a cluster's members (several, as of any other examples), compared in the scene's space. The
+threshold is proposed from the candidates themselves: the score at which what scores at least as much and the members of the
+cluster agree best. Another cluster's members count as wrong there, which is what makes clusters compete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tomotwin_core.clustering.proposals import Proposal
+from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.picking.examples import Examples, references_from_examples
+from tomotwin_core.picking.references import ReferenceSet
+
+
+def references_of(scene: Scene, proposals: Sequence[Proposal]) -> ReferenceSet:
+    """One target for each proposal."""
+    if not proposals:
+        return ReferenceSet((), scene.model_hash, space=scene.space)
+    rows = {p.name: scene.rows(p.members) for p in proposals}
+    examples = [
+        Examples(p.name, scene.candidates.embedding[rows[p.name]], p.diameter_A, f"cluster of {p.count}") for p in proposals
+    ]
+    made = references_from_examples(examples, scene.model_hash, scene.everything, scene.space, seed=scene.seed)
+    scores = made.similarity(scene.candidates.embedding)
+    best = scores.argmax(1)
+    targets = []
+    for index, target in enumerate(made.targets):
+        member = np.zeros(len(scene), bool)
+        member[rows[target.name]] = True
+        own = best == index
+        targets.append(replace(target, threshold=_threshold(scores[own, index], member[own], int(member.sum()))))
+    return replace(made, targets=tuple(targets), made_by={"clusters": [p.name for p in proposals]})
+
+
+def _threshold(scores: np.ndarray, member: np.ndarray, count: int) -> float:
+    """The score of best F1 against the members, half-way to the next lower one."""
+    if not member.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(member[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + count)
+    best = int(f1.argmax())
+    following = scores[order][min(best + 1, len(order) - 1)]
+    return float((scores[order][best] + following) / 2)

@@ -1,0 +1,100 @@
+"""From embedded tomograms to proposals, from a selection to its clusters, and another look at a part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tomotwin_core.clustering.atlas import JUNK, Atlas
+from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
+from tomotwin_core.clustering.grouping import Scatter, grouped
+from tomotwin_core.clustering.kinds import signs
+from tomotwin_core.clustering.manifold import manifold
+from tomotwin_core.clustering.proposals import Proposal, proposals_of, without_satellites
+from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.embedding import EmbeddingField
+from tomotwin_core.errors import UserError
+from tomotwin_core.picking.references import Space
+from tomotwin_core.progress import note
+
+_SAMPLED = 20_000
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """fewest: members of a cluster.  fast_map: principal components instead of UMAP."""
+
+    candidates: CandidateSettings = field(default_factory=CandidateSettings)
+    fewest: int = 6
+    fast_map: bool = False
+    seed: int = 1
+
+
+def scene_of(fields: Sequence[EmbeddingField], atlas: Atlas | None, settings: ClusterSettings, files: dict[str, Path]) -> Scene:
+    """The candidates of embedded tomograms in one frame.
+
+    files : the tomograms by name, where they are not where they were embedded.
+    """
+    hashes = {f.model_hash for f in fields}
+    if len(hashes) > 1:
+        raise UserError(f"{fields[0].path} and others were made with different models; embed all with one")
+    if atlas is not None and {atlas.model_hash} != hashes:
+        raise UserError(f"the atlas was made for another model ({atlas.model_hash}) than the embeddings ({hashes.pop()})")
+    parts, samples, infos = [], [], []
+    for one in fields:
+        parts.append(find_candidates(one, settings.candidates))
+        samples.append(one.sample(max(_SAMPLED // len(fields), 2000)))
+        infos.append(_info(one, files))
+    everything = np.concatenate(samples)
+    space = (
+        replace(atlas.space, centre=everything.mean(0).astype(np.float32))
+        if atlas is not None
+        else Space.fitted(everything, np.zeros(len(everything), int), everything)
+    )
+    candidates = Candidates.joined(parts)
+    blank = np.zeros((len(candidates), 2), np.float32)
+    ids = np.arange(len(candidates))
+    scene = Scene(tuple(infos), candidates, ids, blank, space, everything, fields[0].model_hash, settings.seed)
+    return mapped(scene, settings)
+
+
+def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
+    """The scene with a map of its own candidates."""
+    if len(scene) > 30 and not settings.fast_map:
+        note(f"a map of {len(scene)} candidates is drawn (UMAP)")
+    return replace(scene, map=manifold(scene.units, settings.seed, settings.fast_map), seed=settings.seed)
+
+
+def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
+    """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
+    label, probability = grouped(scene.vectors, scatter_of(scene, atlas), settings.fewest, settings.seed)
+    label = without_satellites(scene, label, atlas)
+    probability = np.where(label >= 0, probability, 0.0)
+    return proposals_of(scene, label, atlas, signs(scene, atlas)), probability
+
+
+def scatter_of(scene: Scene, atlas: Atlas | None) -> Scatter:
+    """How molecules scatter in the scene's space."""
+    if atlas is None:
+        moved = (scene.everything - scene.everything.mean(0)) @ scene.space.matrix
+        return Scatter.unknown(np.cov(moved.T))
+    known = atlas.label >= len(JUNK)
+    return Scatter.fitted(atlas.offset[known] @ atlas.space.matrix, atlas.label[known])
+
+
+def _info(field: EmbeddingField, files: dict[str, Path]) -> TomogramInfo:
+    source = files.get(field.tomogram, Path(str(field.attributes.get("source", ""))))
+    file = str(source.resolve()) if source.is_file() else None
+    contrast = str(field.attributes.get("contrast", "dark"))
+    return TomogramInfo(
+        field.tomogram, file, str(field.path.resolve()), field.voxel_size_A, field.tomogram_shape, contrast
+    )
+
+
+def relocated(scene: Scene, files: dict[str, Path]) -> Scene:
+    """The scene with its tomograms where the user says they are."""
+    tomograms = tuple(replace(t, file=str(files[t.name].resolve())) if t.name in files else t for t in scene.tomograms)
+    return replace(scene, tomograms=tomograms)

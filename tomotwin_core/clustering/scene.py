@@ -1,0 +1,132 @@
+"""What clustering works on: the candidates of one or many tomograms in one frame of comparison, and keeping that on disk.
+
+A scene knows the tomograms, their candidates, the space in which these are compared (the atlas's, or without an atlas the
+tomograms' own whitened one), a map of two dimensions for the eye, and a sample of everything there is, from which
+references need to know what the background looks like. It is written beside the clusters, so that a selection or another
+look needs neither the embeddings nor the map again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tomotwin_core.clustering.candidates import Candidates
+from tomotwin_core.errors import UserError
+from tomotwin_core.files import provenance
+from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.picking.references import Space
+
+FILE = "embeddings.safetensors"
+_FORMAT = "tomotwin candidates 1"
+_COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "offset", "particleness", "salience", "diameter_A")
+
+
+@dataclass(frozen=True)
+class TomogramInfo:
+    """A tomogram of the scene. file: where its voxels are, if known.  embedding: its field.  shape: (z, y, x)."""
+
+    name: str
+    file: str | None
+    embedding: str
+    voxel_size_A: float
+    shape: tuple[int, int, int]
+    contrast: str = "dark"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """ids (n,): the candidates' lasting numbers.  map (n, 2): for the eye.  space: centred on `everything`, embeddings
+    (m, 32) from all over the tomograms."""
+
+    tomograms: tuple[TomogramInfo, ...]
+    candidates: Candidates
+    ids: np.ndarray
+    map: np.ndarray
+    space: Space
+    everything: np.ndarray
+    model_hash: str
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Candidates in the space, each less its own tomogram's mean (n, 32), not of unit length."""
+        return np.asarray(self.candidates.offset @ self.space.matrix)
+
+    @property
+    def units(self) -> np.ndarray:
+        """The same as unit vectors."""
+        vectors = self.vectors
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
+
+    @property
+    def volume_um3(self) -> np.ndarray:
+        """Of each tomogram."""
+        return np.array([np.prod(t.shape) * t.voxel_size_A**3 * 1e-12 for t in self.tomograms])
+
+    def select(self, which: np.ndarray) -> Scene:
+        """The scene with these candidates alone; their numbers stay."""
+        return replace(self, candidates=self.candidates.select(which), ids=self.ids[which], map=self.map[which])
+
+    def rows(self, ids: Any) -> np.ndarray:
+        """Rows of candidates by number; UserError for a number that is none."""
+        wanted = np.asarray(ids, int).reshape(-1)
+        order = np.argsort(self.ids)
+        at = np.searchsorted(self.ids[order], wanted)
+        at = np.minimum(at, max(len(order) - 1, 0))
+        missing = wanted[self.ids[order][at] != wanted] if len(order) else wanted
+        if len(missing):
+            raise UserError(f"candidate {missing[0]}: there is no candidate of that number; the column tomotwinId has them")
+        return np.asarray(order[at])
+
+    def save(self, folder: Path) -> None:
+        """As FILE in the folder."""
+        header = {
+            "format": _FORMAT,
+            "model_hash": self.model_hash,
+            "seed": self.seed,
+            "tomograms": [asdict(t) for t in self.tomograms],
+            "made_by": provenance(),
+        }
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(self.candidates, name))) for name in _COLUMNS}
+        tensors |= {
+            "ids": torch.from_numpy(self.ids.astype(np.int64)),
+            "map": torch.from_numpy(self.map.astype(np.float32)),
+            "space.centre": torch.from_numpy(np.ascontiguousarray(self.space.centre, np.float32)),
+            "space.matrix": torch.from_numpy(np.ascontiguousarray(self.space.matrix, np.float32)),
+            "everything": torch.from_numpy(self.everything.astype(np.float16)),
+        }
+        write_safetensors(folder / FILE, tensors, {"candidates": json.dumps(header)})
+
+
+def load_scene(folder: Path) -> Scene:
+    """What an earlier call left in its folder; UserError where there is nothing of the kind."""
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder}: holds no {FILE}; give the folder that an earlier `tomotwin cluster` wrote")
+    tensors, metadata = read_safetensors(folder / FILE, "a candidates")
+    try:
+        header = json.loads(metadata["candidates"])
+        if header["format"] != _FORMAT:
+            raise KeyError("format")
+        tomograms = tuple(TomogramInfo(**{**t, "shape": tuple(t["shape"])}) for t in header["tomograms"])
+        columns = {name: tensors[name].numpy() for name in _COLUMNS}
+        return Scene(
+            tomograms,
+            Candidates(tuple(t.name for t in tomograms), **columns),
+            tensors["ids"].numpy(),
+            tensors["map"].numpy(),
+            Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy()),
+            tensors["everything"].numpy().astype(np.float32),
+            header["model_hash"],
+            int(header["seed"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / FILE}: not what `tomotwin cluster` writes; run it again") from error
