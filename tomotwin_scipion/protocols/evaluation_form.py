@@ -157,8 +157,6 @@ def _known(coordinates: SetOfCoordinates3D) -> Set[str]:
 def validate_evaluation(protocol: Any) -> List[str]:
     """Sentences about what cannot be; an empty list when all is well."""
     picks, truth = protocol.inputPicks.get(), protocol.inputTruth.get()
-    if picks is None or truth is None:
-        return []  # Scipion says so
     errors = _validate_numbers(protocol)
     if picks.getFileName() == truth.getFileName():
         errors.append("Picks and true positions are one and the same set.")

@@ -1,12 +1,14 @@
 """Which model is taken: the part of the forms, its checks, and the word for the engine."""
 
 import os
+import struct
 from typing import Any, List
 
 from pyworkflow.protocol import LEVEL_NORMAL, params
 
 from .. import Plugin
 from ..constants import RELEASED_MODEL, TOMOTWIN_ENGINE_MODEL
+from ..targets import read_metadata
 
 MODEL_RELEASED, MODEL_TRAINED, MODEL_FILE = range(3)
 
@@ -68,9 +70,18 @@ def validate_model(protocol: Any) -> List[str]:
     if protocol.modelFrom == MODEL_TRAINED and protocol.inputModel.get() is None:
         return ["Model: choose the trained model, or take the released one."]
     path = chosen_model(protocol)
-    if path != RELEASED_MODEL and not os.path.isfile(path):
+    return [] if path == RELEASED_MODEL else validate_model_file(path)
+
+
+def validate_model_file(path: str) -> List[str]:
+    """A sentence where a file is not there or no model."""
+    if not os.path.isfile(path):
         return [f"Model: there is no file {path or 'given'}."]
-    return []
+    try:
+        isModel = "card" in read_metadata(path)
+    except (KeyError, MemoryError, OverflowError, ValueError, struct.error):  # what is no safetensors file
+        isModel = False
+    return [] if isModel else [f"Model: {path} is no TomoTwin model (a safetensors file with a model card)."]
 
 
 def chosen_model(protocol: Any) -> str:

@@ -1,5 +1,6 @@
 """What *reference picking* asks: targets and threshold, and the checks of what is filled in."""
 
+import os
 from typing import Any, List, Set
 
 from pwem.objects import Volume
@@ -7,7 +8,8 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import SetOfTomograms, Tomogram
 
 from ..constants import MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS
-from ..targets import MOST_SUBTOMOGRAMS, is_cut_out, parse_identifiers
+from ..convert import plain_path
+from ..targets import MOST_SUBTOMOGRAMS, is_cut_out, iter_references, parse_identifiers
 
 THRESHOLD_PROPOSED, THRESHOLD_NUMBER, THRESHOLD_FDR = range(3)
 
@@ -71,19 +73,26 @@ def define_target_params(form: Any) -> None:
     )
 
 
-def define_threshold_params(form: Any) -> None:
-    """Add what becomes a pick, and how picks are written, to the section *Input*."""
+def define_threshold_params(form: Any, rates: bool = True) -> None:
+    """Add what becomes a pick, and how picks are written, to the current section; `rates`: whether there are expected
+    false-discovery rates, from which a threshold can be taken."""
+    choices = ["proposed", "fixed value"] + ["expected FDR"] * rates
     form.addParam(
         "thresholdMode",
         params.EnumParam,
-        choices=["proposed", "fixed value", "expected FDR"],
+        choices=choices,
         default=THRESHOLD_PROPOSED,
         display=params.EnumParam.DISPLAY_HLIST,
         label="Threshold",
         help="Lowest similarity of a pick with its target.\n"
-        "*proposed*: in each tomogram the one with the best balance of missed and false picks that is to be expected.\n"
-        "*expected FDR*: the lowest at which no more than a share that you name is expected to be false.\n"
-        "*fixed value*: one number for all targets and tomograms.\n"
+        "*proposed*: "
+        + (
+            "in each tomogram the one with the best balance of missed and false picks that is to be expected.\n"
+            "*expected FDR*: the lowest at which no more than a share that you name is expected to be false.\n"
+            if rates
+            else "for each cluster the one that parts its members best from all other candidates.\n"
+        )
+        + "*fixed value*: one number for all targets and tomograms.\n"
         "Changing only this and continuing the run is quick: the search is not repeated. Thresholds can be moved afterwards, "
         "too: *Analyze Results* opens a window for that.",
     )
@@ -95,24 +104,8 @@ def define_threshold_params(form: Any) -> None:
         label="Lowest similarity (0 to 1)",
         help="The same for all targets. Lower gives more picks and more false ones; try 0.4 to 0.9.",
     )
-    form.addParam(
-        "fdr",
-        params.FloatParam,
-        default=0.1,
-        condition=f"thresholdMode == {THRESHOLD_FDR}",
-        label="False picks (share, 0 to 1)",
-        help="False-discovery rate: the share of the picks that may be false, as expected from simulated tomograms and from "
-        "the scores of the tomogram itself. 0.05 for clean picks; 0.3 where classification follows.",
-    )
-    form.addParam(
-        "calibrateExamples",
-        params.BooleanParam,
-        default=True,
-        expertLevel=LEVEL_ADVANCED,
-        label="Calibrate examples by simulation?",
-        help="Compares example positions and subtomograms with many simulated molecules, from which the expected "
-        "false-discovery rates come. *No* makes references of examples alone within a second, without such rates.",
-    )
+    if rates:
+        _define_rate_params(form)
     form.addParam(
         "boxSize",
         params.IntParam,
@@ -132,13 +125,42 @@ def define_threshold_params(form: Any) -> None:
     )
 
 
+def _define_rate_params(form: Any) -> None:
+    form.addParam(
+        "fdr",
+        params.FloatParam,
+        default=0.1,
+        condition=f"thresholdMode == {THRESHOLD_FDR}",
+        label="False picks (share, 0 to 1)",
+        help="False-discovery rate: the share of the picks that may be false, as expected from simulated tomograms and from "
+        "the scores of the tomogram itself. 0.05 for clean picks; 0.3 where classification follows.",
+    )
+    form.addParam(
+        "calibrateExamples",
+        params.BooleanParam,
+        default=True,
+        expertLevel=LEVEL_ADVANCED,
+        label="Calibrate examples by simulation?",
+        help="Compares example positions and subtomograms with many simulated molecules, from which the expected "
+        "false-discovery rates come. *No* makes references of examples alone within a second, without such rates.",
+    )
+
+
 # ------------------------------ checks ------------------------------
 def validate_picking(protocol: Any, tsIds: Set[str]) -> List[str]:
     """Sentences about targets and threshold that cannot be in these tomograms; an empty list when all is well."""
     errors = _validate_references(protocol) + _validate_examples(protocol, tsIds)
     if not names_targets(protocol) and protocol.acceptedPicks.get() is None:
         errors.append("Name something to look for: references, identifiers, example positions, or several of them.")
-    return errors + _validate_numbers(protocol)
+    errors += validate_threshold(protocol)
+    if protocol.thresholdMode == THRESHOLD_FDR:
+        errors += _validate_rate(protocol)
+    diameter = protocol.diameter.get()
+    if diameter < 0:
+        errors.append("Particle diameter: it cannot be negative; 0 means: from the reference.")
+    elif diameter and not 10 <= diameter <= 2000:
+        errors.append("Particle diameter: give it in Å, within 10 and 2000, or 0.")
+    return errors
 
 
 def names_targets(protocol: Any) -> bool:
@@ -149,6 +171,12 @@ def names_targets(protocol: Any) -> bool:
 
 def _validate_references(protocol: Any) -> List[str]:
     errors = []
+    if any(pointer.get() is None for pointer in protocol.inputReferences):
+        return ["References: one of them is not there yet."]
+    paths = [item.getFileName() for item in iter_references(protocol.inputReferences) if not is_cut_out(item)]
+    missing = [path for path in paths if not os.path.exists(plain_path(path))]
+    if missing:
+        errors.append(f"References: {len(missing)} file(s) are not there, the first is {missing[0]}.")
     for reference in [pointer.get() for pointer in protocol.inputReferences]:
         # Scipion offers these too, as they are kinds of volumes.
         if isinstance(reference, (SetOfTomograms, Tomogram)):
@@ -173,6 +201,8 @@ def _validate_references(protocol: Any) -> List[str]:
 
 def _validate_examples(protocol: Any, tsIds: Set[str]) -> List[str]:
     errors = []
+    if any(pointer.get() is None for pointer in protocol.inputExamples):
+        return ["Example positions: one of the sets is not there yet."]
     for examples in [pointer.get() for pointer in protocol.inputExamples]:
         if not set(examples.getTSIds()) & tsIds:
             errors.append("Example positions: none of them is in one of the embedded tomograms (tsIds differ).")
@@ -181,23 +211,25 @@ def _validate_examples(protocol: Any, tsIds: Set[str]) -> List[str]:
     return errors
 
 
-def _validate_numbers(protocol: Any) -> List[str]:
+def validate_threshold(protocol: Any) -> List[str]:
+    """Sentences about numbers of threshold and box that cannot be."""
     errors = []
     if protocol.thresholdMode == THRESHOLD_NUMBER and not -1 <= protocol.threshold.get() < 1:
         errors.append("Threshold: a similarity is a number from -1 to 1, and useful ones are from 0 to 1.")
-    if protocol.thresholdMode == THRESHOLD_FDR:
-        if not 0 < protocol.fdr.get() < 1:
-            errors.append("False picks: it is a share of all picks, larger than 0 and smaller than 1.")
-        isSimulated = len(protocol.inputReferences) or (protocol.identifiers.get() or "").strip()
-        if not protocol.calibrateExamples and len(protocol.inputExamples) and not isSimulated:
-            errors.append(
-                "Threshold: without calibration of the examples no FDR is known; say Yes to that, or choose another."
-            )
-    diameter = protocol.diameter.get()
-    if diameter < 0 or protocol.boxSize.get() < 0:
-        errors.append("Particle diameter and box size cannot be negative; 0 means: from the reference.")
-    elif diameter and not 10 <= diameter <= 2000:
-        errors.append("Particle diameter: give it in Å, within 10 and 2000, or 0.")
+    if protocol.boxSize.get() < 0:
+        errors.append("Box size: it cannot be negative; 0 means: from the diameter.")
+    return errors
+
+
+def _validate_rate(protocol: Any) -> List[str]:
+    errors = []
+    if not 0 < protocol.fdr.get() < 1:
+        errors.append("False picks: it is a share of all picks, larger than 0 and smaller than 1.")
+    isSimulated = len(protocol.inputReferences) or (protocol.identifiers.get() or "").strip()
+    if not protocol.calibrateExamples and len(protocol.inputExamples) and not isSimulated:
+        errors.append(
+            "Threshold: without calibration of the examples no FDR is known; say Yes to that, or choose another."
+        )
     return errors
 
 

@@ -19,6 +19,8 @@ from pyworkflow.object import Set
 from pyworkflow.protocol import params
 
 FAILED_FILE = "failed.json"
+STUMBLED = "Protocol validation failed"
+"""How Scipion's message about an exception in a check begins."""
 
 
 class TwinProtocol(EMProtocol):
@@ -61,9 +63,32 @@ class TwinProtocol(EMProtocol):
         return ["--device", device, "--threads", str(self.getBinThreads())]
 
     def _validateGpu(self) -> List[str]:
-        if self.usesGpu() and not str(self.gpuList.get() or "").strip():
+        if not self.usesGpu():
+            return []
+        words = str(self.gpuList.get() or "").replace(",", " ").split()
+        if not words:
             return ["GPU IDs is empty: give at least one number, such as 0, or say No to the use of a GPU."]
+        wrong = [word for word in words if not word.isdigit()]
+        if wrong:
+            return [f"GPU IDs: '{wrong[0]}' is none; give numbers from 0 on, separated by spaces or commas."]
         return []
+
+    # ------------------------------ checking ------------------------------
+    def validate(self) -> List[str]:
+        """As Scipion's; where it has named an input that is empty, it does not also show how our checks stumbled over it."""
+        errors = super().validate()
+        isEmpty = self._hasEmptyInput()
+        return [error for error in errors if not (isEmpty and error.startswith(STUMBLED))]
+
+    def warnings(self) -> List[str]:
+        return [] if self._hasEmptyInput() else super().warnings()
+
+    def _hasEmptyInput(self) -> bool:
+        for name, param in self.getDefinition().iterParams():
+            value = getattr(self, name)
+            if value.isPointer() and value.get() is None and not param.allowsNull and self.evalParamCondition(name):
+                return True
+        return False
 
     # ------------------------------ continuing, failing ------------------------------
     @staticmethod

@@ -1,5 +1,6 @@
 """Protocol *create mask*: tomograms in, masks of the specimen out."""
 
+import os
 from typing import Any, List
 
 import mrcfile
@@ -119,7 +120,11 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
-        errors = validate_region_params(self, self.inputTomograms.get())
+        tomograms = self.inputTomograms.get()
+        errors = validate_region_params(self, tomograms)
+        missing = [item.getFileName() for item in tomograms.iterItems() if not is_there(item)]
+        if missing:
+            errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
         isAny = self.inputMasks.get() is not None or self.zFirst.get() is not None
         if not isAny and not any(getattr(self, name) for name in SWITCHES.values()):
             errors.append("Region: choose at least one thing by which it is found; else the mask is everything.")
@@ -164,6 +169,11 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         output = SetOfTomoMasks.create(self._getPath(), template="tomomasks%s.sqlite")
         output.copyInfo(self.inputTomograms.get())
         return output
+
+
+def is_there(tomogram: Tomogram) -> bool:
+    """Whether the file of a tomogram is."""
+    return os.path.exists(plain_path(tomogram.getFileName()))
 
 
 def masked_share(mask: TomoMask) -> float:

@@ -135,7 +135,7 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
-        errors = self._validateGpu()
+        errors = self._validateGpu() + validate_model(self)
         tomograms: SetOfTomograms = self.inputTomograms.get()
         samplingRate = tomograms.getSamplingRate()
         if not samplingRate or not SMALLEST_VOXEL_SIZE_A <= samplingRate <= LARGEST_VOXEL_SIZE_A:
@@ -153,7 +153,7 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
         ]
         if missing:
             errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
-        return errors + validate_model(self)
+        return errors
 
     def _warnings(self) -> List[str]:
         samplingRate = self.inputTomograms.get().getSamplingRate()

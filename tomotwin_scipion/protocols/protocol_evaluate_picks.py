@@ -5,7 +5,6 @@ import json
 import math
 from typing import Any, Dict, List
 
-from pwem.protocols import EMProtocol
 from pyworkflow import BETA
 from tomo.objects import SetOfCoordinates3D
 
@@ -34,13 +33,14 @@ from .evaluation_form import (
     warn_of_evaluation,
 )
 from .picking_report import MOST_TOMOGRAMS_SHOWN, read_rows, write_rows
+from .protocol_base import TwinProtocol
 
 SCORES_FILE, CURVES_FILE, MATCHES_FILE, PLOT_FILE = "scores.csv", "curves.csv", "matches.csv", "plot.png"
 POOLED = "all"
 """In the column of tomograms: all of them together."""
 
 
-class ProtTwinEvaluatePicks(EMProtocol):
+class ProtTwinEvaluatePicks(TwinProtocol):
     """Compares picks with positions where particles really are.
 
     For each kind of particle, over all tomograms and in each: precision (which share of the picks is right), recall (which

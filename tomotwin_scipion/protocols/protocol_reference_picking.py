@@ -10,9 +10,10 @@ from pyworkflow.utils import cleanPath, makePath
 from tomo.objects import SetOfCoordinates3D
 
 from .. import Plugin
-from ..constants import OUTPUT_COORDINATES
+from ..constants import OUTPUT_COORDINATES, RELEASED_MODEL
 from ..objects import SetOfTomogramEmbeddings
 from ..targets import add_examples, add_identifiers, iter_references, prepare_targets, write_targets
+from .model_choice import validate_model_file
 from .picking_form import (
     define_target_params,
     define_threshold_params,
@@ -134,15 +135,17 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
-        errors = self._validateGpu() + self._validateEmbeddings()
         embeddings: SetOfTomogramEmbeddings = self.inputEmbeddings.get()
+        errors = self._validateGpu() + self._validateEmbeddings()
+        if embeddings.getModel() != RELEASED_MODEL:
+            errors += validate_model_file(embeddings.getModel())
         tsIds = set(embeddings.getTSIds())
         if embeddings.isStreamOpen():
             tsIds |= self._tomogramsOfPositions()  # they may still come
         errors += validate_picking(self, tsIds)
         errors += validate_refinement_params(self, tsIds, names_targets(self))
         errors += validate_region_params(self, embeddings.getTomograms())
-        return errors + validate_simulation_params(self)
+        return errors + validate_simulation_params(self, embeddings.getTomograms().getFirstItem())
 
     def _warnings(self) -> List[str]:
         return warn_of_picking(self) + warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())

@@ -4,12 +4,22 @@ A reference is embedded as it would look in the tomograms, so the acquisition of
 known: tilt range and step shape the missing wedge, the dose the noise, the defocus the contrast.
 """
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import Tomogram
 
 from ..constants import BRIGHT, CONTRASTS, DARK
+
+# What the engine takes, and what it takes where nothing is said.
+DEFAULT_TILTS = {"--tilt-min": -60.0, "--tilt-max": 60.0}
+LARGEST_TILT = 85  # deg
+DEFOCUS_UM = (0.1, 20)
+LIMITS = {
+    "--tilt-step": ("Tilt angles, step", 0.1, 20, "°"),
+    "--dose": ("Total dose", 1, 2000, " e/Å^2"),
+    "--voltage": ("Voltage", 60, 1000, " kV"),
+}
 
 
 def define_simulation_params(form: Any) -> None:
@@ -76,8 +86,9 @@ def define_acquisition_params(form: Any) -> None:
     defocus.addParam("defocusMax", params.FloatParam, allowsNull=True, default=None, label="to")
 
 
-def validate_simulation_params(protocol: Any) -> List[str]:
-    """Sentences about what cannot be; an empty list when all is well."""
+def validate_simulation_params(protocol: Any, tomogram: Optional[Tomogram] = None) -> List[str]:
+    """Sentences about what cannot be, in the form or together with a tomogram's acquisition; an empty list when all is
+    well."""
     errors = []
     tiltMin, tiltMax, tiltStep = protocol.tiltMin.get(), protocol.tiltMax.get(), protocol.tiltStep.get()
     if tiltMin is not None and tiltMax is not None and tiltMin >= tiltMax:
@@ -91,6 +102,29 @@ def validate_simulation_params(protocol: Any) -> List[str]:
         errors.append("Defocus: give both ends of the range, or none.")
     elif first is not None and not 0 < first <= last:
         errors.append("Defocus: it is an underfocus in µm, larger than 0, with the smaller number first.")
+    elif first is not None and not (DEFOCUS_UM[0] <= first and last <= DEFOCUS_UM[1]):
+        errors.append("Defocus: both ends must lie within {:g} and {:g} µm.".format(*DEFOCUS_UM))
+    if getattr(protocol, "seed", None) is not None and protocol.seed.get() < 0:
+        errors.append("Seed: it cannot be negative.")
+    return errors if errors or tomogram is None else _validate_together(protocol, tomogram)
+
+
+def _validate_together(protocol: Any, tomogram: Tomogram) -> List[str]:
+    """What the form says, where it says nothing the tomogram's acquisition, and where that says nothing the program's
+    default must make one tilt series."""
+    taken = {**DEFAULT_TILTS, **_taken(protocol, tomogram)}
+    errors = []
+    if not -LARGEST_TILT <= taken["--tilt-min"] < taken["--tilt-max"] <= LARGEST_TILT:
+        errors.append(
+            f"Tilt angles: with what the tomograms' acquisition says they go from {taken['--tilt-min']:g} to "
+            f"{taken['--tilt-max']:g} degrees; they must rise within -{LARGEST_TILT} and {LARGEST_TILT}: give both ends here."
+        )
+    for option, (name, low, high, unit) in LIMITS.items():
+        value = taken.get(option)
+        if value is not None and not low <= value <= high:
+            errors.append(
+                f"{name}: {value:g}{unit}, of the form or the tomograms' acquisition, is not within {low:g} and {high:g}."
+            )
     return errors
 
 
@@ -104,6 +138,16 @@ def simulation_args(protocol: Any, tomogram: Tomogram) -> List[str]:
 
 def acquisition_args(protocol: Any, tomogram: Tomogram) -> List[str]:
     """How the tomogram was taken, as options of the engine: the form's numbers, else its acquisition, else none."""
+    args = ["--ctf-corrected"] if tomogram.ctfCorrected() else []
+    for option, value in _taken(protocol, tomogram).items():
+        args += [option, f"{value:g}"]
+    if protocol.defocusMin.get() is not None:
+        args += ["--defocus", f"{protocol.defocusMin.get():g}", f"{protocol.defocusMax.get():g}"]
+    return args
+
+
+def _taken(protocol: Any, tomogram: Tomogram) -> Dict[str, float]:
+    """Numbers of the acquisition by the engine's option, as far as form or tomogram know them."""
     known: Dict[str, Any] = {}
     if tomogram.hasAcquisition():
         acquisition = tomogram.getAcquisition()
@@ -121,10 +165,4 @@ def acquisition_args(protocol: Any, tomogram: Tomogram) -> List[str]:
         "--dose": protocol.dose.get(),
     }
     known.update({option: value for option, value in asked.items() if value is not None})
-    args = ["--ctf-corrected"] if tomogram.ctfCorrected() else []
-    for option, value in known.items():
-        if value is not None:
-            args += [option, f"{value:g}"]
-    if protocol.defocusMin.get() is not None:
-        args += ["--defocus", f"{protocol.defocusMin.get():g}", f"{protocol.defocusMax.get():g}"]
-    return args
+    return {option: value for option, value in known.items() if value is not None}

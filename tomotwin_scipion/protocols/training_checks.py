@@ -35,6 +35,8 @@ def _validate_molecules(protocol: Any) -> List[str]:
     if protocol.molecules == LIBRARY_RELEASED:
         return []
     given = [pointer.get() for pointer in protocol.inputMolecules]
+    if any(molecule is None for molecule in given):
+        return ["Structures and maps: one of them is not there yet."]
     if any(isinstance(molecule, (SetOfTomograms, Tomogram)) or is_cut_out(molecule) for molecule in given):
         return ["Structures and maps: tomograms and subtomograms are none; give maps or atomic models."]
     number = len(list(iter_references(protocol.inputMolecules)))
@@ -51,6 +53,8 @@ def _validate_positions(protocol: Any) -> List[str]:
     sets = [pointer.get() for pointer in protocol.inputCoordinates]
     if not sets:
         return ["Positions: give at least one set of coordinates."]
+    if any(coordinates is None or coordinates.getPrecedents() is None for coordinates in sets):
+        return ["Positions: one of the sets, or its tomograms, is not there."]
     errors = []
     tomograms = protocol.inputTomograms.get()
     rates = {coordinates.getPrecedents().getSamplingRate() for coordinates in sets}
