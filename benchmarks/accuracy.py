@@ -49,14 +49,17 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--again", action="store_true", help="pick anew what an earlier version of the software has picked"
+    )
     options = parser.parse_args()
     library, model = load_library(), load_model(options.model)
     rng = np.random.default_rng(options.seed)
     groups = dealt(library, options, rng)[: options.limit or None]
     rows: list[dict[str, object]] = []
     for index, group in enumerate(groups):
-        done = options.work / model.hash / f"{options.group}_{index + 1:02d}.json"
-        if not done.is_file():
+        done = options.work / model.hash / f"seed{options.seed}" / f"{options.group}_{index + 1:02d}.json"
+        if options.again or not done.is_file():
             done.parent.mkdir(parents=True, exist_ok=True)
             done.write_text(json.dumps(one_tomogram(library, group, index, done.with_suffix(""), options)) + "\n")
         rows += json.loads(done.read_text())
@@ -168,7 +171,7 @@ def report(rows: list[dict[str, object]], options: argparse.Namespace, model: st
         figures |= medians(kind, table.values())
     for name, value in figures.items():
         print(f"{name}: {value}")
-    path = options.work / model / options.group
+    path = options.work / model / f"seed{options.seed}" / options.group
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     with open(path.with_suffix(".csv"), "w", newline="") as lines:
         writer = csv.DictWriter(lines, rows[0])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tomotwin_core.embedding import DenseEmbedder
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import Model, save_model
 from tomotwin_core.picking import LocationSettings, ReferenceSet, Target, load_references, locate
-from tomotwin_core.picking.examples import Examples, Strangers, references_from_examples
+from tomotwin_core.picking.examples import Examples, Strangers, centred, level, references_from_examples
+from tomotwin_core.picking.from_positions import references_from_positions
 from tomotwin_core.picking.from_subtomograms import examples_of_subtomograms
 from tomotwin_core.picking.references import Space
 from tomotwin_core.picking.self_teaching import self_taught
@@ -68,6 +70,37 @@ def test_scores_of_examples_are_calibrated_on_simulated_strangers(make_field: Fi
     sure = peaks.fdr <= 0.2
     assert sure.sum() >= 10 and (nearest[sure] < 3).mean() > 0.75
     assert (nearest[peaks.fdr > 0.9] < 3).mean() < 0.1
+
+
+def test_examples_picked_off_centre_are_moved_to_where_they_agree(make_field: FieldMaker) -> None:
+    planted = simulated({"target": 1, "m0": 20, "m1": 21}, 8, 41)
+    field, truth = make_field(planted.field), planted.tomogram.truth
+    exact = truth.select(truth.label == "target")
+    off = replace(exact, xyz=exact.xyz + np.random.default_rng(2).choice([-2.0, 2.0], exact.xyz.shape))
+    centre = unit(1)
+    alike = []
+    for table in (exact, off):
+        made = references_from_positions([(field, table)], prototypes=1)
+        nearest = made.space.transform(field.at(table.xyz).mean(0, keepdims=True))[0]
+        alike.append(
+            [float(p @ made.space.transform(centre[None])[0]) for p in (nearest, made.targets[0].prototypes[0])]
+        )
+    (_, of_exact), (of_nearest, of_off) = alike
+    assert of_off > of_nearest + 0.05 and of_off > of_exact - 0.02
+
+
+def test_the_level_of_examples_is_that_of_their_agreement() -> None:
+    tight, loose = (
+        np.stack([unit(1) + s * v for v in np.random.default_rng(0).normal(size=(5, 32))]) for s in (0.03, 0.1)
+    )
+    tight, loose = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (tight, loose))
+    levels = [level(v, v[:, None]) for v in (tight, loose)]
+    assert levels[0] > levels[1] + 0.5
+    assert level(tight[:1], tight[:1, None]) == 0.0
+    # Each at its best place, as a peak is.
+    assert level(loose, np.stack([loose, tight], axis=1)) > levels[1]
+    one_bad = np.concatenate([tight, unit(7)[None]])
+    np.testing.assert_array_equal(centred(one_bad, np.stack([tight[[0, 0, 0, 0, 0, 0]], one_bad], 1))[-1], tight[0])
 
 
 def test_without_simulation_nothing_is_calibrated_and_the_space_is_the_tomograms() -> None:

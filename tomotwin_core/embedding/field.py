@@ -102,8 +102,10 @@ class EmbeddingField:
         """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points."""
         grid = np.asarray(xyz_vox)[:, ::-1] * self.voxel_size_A / self.spacing_A
         index = np.clip(np.round(grid).astype(int), 0, np.array(self.shape) - 1)
-        found = np.stack([np.asarray(self.group["embeddings"][i, j, k]) for i, j, k in index])  # type: ignore[index]
-        return found.astype(np.float32)
+        # As one selection: every chunk is read once, however many positions lie in it.
+        array = self.group["embeddings"]
+        z, y, x, number = np.broadcast_arrays(*index.T[:, :, None], np.arange(array.shape[-1]))  # type: ignore[union-attr]
+        return np.asarray(array.vindex[z, y, x, number]).astype(np.float32)  # type: ignore[union-attr]
 
 
 def embed_to_disk(

@@ -7,6 +7,10 @@ peaks is right differs from tomogram to tomogram and is estimated from these pea
 gives every peak the probability that it is right; the mean of the others' over all peaks of at least its score is the
 false-discovery rate expected if one cuts there (Efron, Large-Scale Inference, 2010, chapter 5).
 
+Where wrong peaks lie differs from one tomogram to the next, too: simulated densities of them are as wide as that wants, and
+those of references made from examples, which know the tomogram's noise and contrast where no simulation does, are moved to
+where the bulk of the tomogram's own peaks lies.
+
 Measured against it on tomograms of held-out species (benchmarks/calibration.py): normal null distributions fitted to the
 bulk of the peaks, mixtures of two normal distributions, and decoy references (other molecules, random directions). They
 promise 5 % where 60 to 90 % are false, because what a wrong peak looks like is not noise but other molecules.
@@ -17,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
 from sklearn.isotonic import isotonic_regression
 
@@ -26,27 +31,34 @@ Z_GRID = np.linspace(-1.5, 3.0, 451)
 _FEWEST_RIGHT, _FEWEST_WRONG, _MOST = 5, 20, 3000
 # Widths of the kernels in standard deviations: few right peaks need a wide one.
 _WIDTH_RIGHT, _WIDTH_WRONG = 0.5, 0.25
+# How far the scores of a species' peaks move from one tomogram to another, as a standard deviation of Fisher's z: measured on
+# structures' references, real tomograms less simulated ones (docs/picking.md).
+_BETWEEN_TOMOGRAMS = 0.15
 _LEAST_DENSITY = 1e-6
 # The simulated share of right peaks speaks with the voice of so many peaks per peak of the tomogram.
 _PRIOR_WEIGHT = 0.3
 _ROUNDS = 200
+# Steps in which the density of wrong peaks is moved to where a tomogram has them, and how far at most.
+_SHIFTS, _FARTHEST = 20, 1.5
 
 
 @dataclass(frozen=True)
 class Calibration:
     """right, wrong (451,) float32: densities of Fisher's z of right and of wrong peaks on `Z_GRID`; prevalence: which
-    share of the simulated peaks was right."""
+    share of the simulated peaks was right; floating: `wrong` is to be moved to the median of a tomogram's own peaks."""
 
     right: np.ndarray
     wrong: np.ndarray
     prevalence: float
+    floating: bool = False
 
     @classmethod
     def fitted(cls, scores: np.ndarray, right: np.ndarray) -> Calibration | None:
         """From the scores (n,) of simulated peaks and which of them are right (n,); None where there are too few."""
         if right.sum() < _FEWEST_RIGHT or (~right).sum() < _FEWEST_WRONG:
             return None
-        return cls(_density(scores[right], _WIDTH_RIGHT), _density(scores[~right], _WIDTH_WRONG), float(np.mean(right)))
+        wrong = gaussian_filter1d(_density(scores[~right], _WIDTH_WRONG), _BETWEEN_TOMOGRAMS / (Z_GRID[1] - Z_GRID[0]))
+        return cls(_density(scores[right], _WIDTH_RIGHT), wrong, float(np.mean(right)))
 
     def probabilities(self, scores: np.ndarray, least: float = -1.0) -> np.ndarray:
         """That each peak is right, (n,).
@@ -56,10 +68,11 @@ class Calibration:
         if not len(scores):
             return np.empty(0)
         listed = np.tanh(Z_GRID) >= least
+        wrong = self._wrong_here(scores, listed)
         share_right, share_wrong = (
-            max(float(d[listed].sum() / d.sum()), floor) for d, floor in ((self.right, 1e-3), (self.wrong, 1e-6))
+            max(float(d[listed].sum() / d.sum()), floor) for d, floor in ((self.right, 1e-3), (wrong, 1e-6))
         )
-        right, wrong = self.right / share_right, self.wrong / share_wrong
+        right, wrong = self.right / share_right, wrong / share_wrong
         # A higher score never makes a peak less probable, whatever few examples say.
         log_ratio = isotonic_regression(
             np.log((right + _LEAST_DENSITY) / (wrong + _LEAST_DENSITY)), sample_weight=(right + wrong) * listed + 1e-9
@@ -71,6 +84,20 @@ class Calibration:
             probability = share * ratio / (share * ratio + 1 - share)
             share = float(np.clip((probability.mean() + _PRIOR_WEIGHT * prior) / (1 + _PRIOR_WEIGHT), 1e-5, 0.95))
         return np.asarray(probability)
+
+    def _wrong_here(self, scores: np.ndarray, listed: np.ndarray) -> np.ndarray:
+        """The density of wrong peaks, moved if it floats so that what is listed of it has the median of the scores."""
+        if not self.floating or len(scores) < _FEWEST_WRONG:
+            return self.wrong
+        middle, shift, moved = float(np.median(fisher_z(scores))), 0.0, self.wrong
+        for _ in range(_SHIFTS):
+            sums = np.cumsum(moved * listed)
+            if sums[-1] <= 0:
+                return self.wrong
+            shift += middle - float(Z_GRID[np.searchsorted(sums, sums[-1] / 2)])
+            shift = float(np.clip(shift, -_FARTHEST, _FARTHEST))
+            moved = np.interp(Z_GRID - shift, Z_GRID, self.wrong, left=0, right=0).astype(np.float32)
+        return moved
 
 
 def fisher_z(scores: np.ndarray) -> np.ndarray:

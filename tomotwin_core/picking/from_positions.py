@@ -1,4 +1,4 @@
-"""References from example positions in embedded tomograms: the embedding nearest to each position counts."""
+"""References from example positions in embedded tomograms: the embeddings nearest to each position count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
-from tomotwin_core.picking.examples import Examples, Strangers, references_from_examples
+from tomotwin_core.picking.examples import NEIGHBOURHOOD, Examples, Strangers, references_from_examples
 from tomotwin_core.picking.references import ReferenceSet, Space
 
 
@@ -37,6 +37,7 @@ def examples_at_positions(
     """The embeddings at positions, by label; UserError for positions that cannot serve."""
     model_hash = positions[0][0].model_hash
     found: dict[str, list[np.ndarray]] = {}
+    around: dict[str, list[np.ndarray]] = {}
     diameters: dict[str, list[float]] = {}
     for field, table in positions:
         if field.model_hash != model_hash:
@@ -52,6 +53,7 @@ def examples_at_positions(
         for label, part in table.by_label().items():
             key = name or label or "target"
             found.setdefault(key, []).append(field.at(part.xyz))
+            around.setdefault(key, []).append(_around(field, part.xyz))
             diameters.setdefault(key, []).extend(float(d) for d in part.diameter_A if np.isfinite(d))
     examples = []
     for key, lists in found.items():
@@ -59,5 +61,13 @@ def examples_at_positions(
         if size is None:
             raise UserError(f"{key}: the positions have no diameter; give it with --diameter")
         embeddings = np.concatenate(lists)
-        examples.append(Examples(key, embeddings, size, f"{len(embeddings)} positions"))
+        examples.append(Examples(key, embeddings, size, f"{len(embeddings)} positions", np.concatenate(around[key])))
     return examples
+
+
+def _around(field: EmbeddingField, xyz: np.ndarray) -> np.ndarray:
+    """Embeddings (n, 27, 32) at positions (n, 3) in the tomogram's voxels and one step of the grid about them."""
+    step = field.spacing_A / field.voxel_size_A
+    last = np.array(field.tomogram_shape[::-1]) - 1
+    places = np.clip(xyz[:, None] + step * NEIGHBOURHOOD[:, ::-1], 0, np.maximum(last, xyz[:, None]))
+    return field.at(places.reshape(-1, 3)).reshape(*places.shape[:2], -1)

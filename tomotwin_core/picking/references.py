@@ -120,6 +120,7 @@ class ReferenceSet:
                     "threshold": t.threshold,
                     "origin": t.origin,
                     "prevalence": t.calibration.prevalence if t.calibration else None,
+                    "floating": bool(t.calibration and t.calibration.floating),
                 }
                 for t in self.targets
             ],
@@ -153,7 +154,7 @@ def load_references(path: Path | str) -> ReferenceSet:
             calibration = None
             if f"calibration.{i}" in tensors:
                 right, wrong = tensors[f"calibration.{i}"].numpy()
-                calibration = Calibration(right, wrong, float(t["prevalence"]))
+                calibration = Calibration(right, wrong, float(t["prevalence"]), bool(t.get("floating", False)))
             prototypes = tensors[f"prototypes.{i}"].numpy()
             targets.append(Target(t["name"], prototypes, t["diameter_A"], t["threshold"], t["origin"], calibration))
         space = Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy())
