@@ -26,6 +26,29 @@
   url     = {https://doi.org/10.1016/S0304-3991(02)00333-9}
 }
 
+@article{McInnes2018,
+  title   = {UMAP: Uniform Manifold Approximation and Projection},
+  author  = {McInnes, Leland and Healy, John and Saul, Nathaniel and Großberger, Lukas},
+  journal = {Journal of Open Source Software},
+  volume  = {3},
+  number  = {29},
+  pages   = {861},
+  year    = {2018},
+  doi     = {10.21105/joss.00861},
+  url     = {https://doi.org/10.21105/joss.00861}
+}
+
+@inproceedings{Ioffe2006,
+  title     = {Probabilistic Linear Discriminant Analysis},
+  author    = {Ioffe, Sergey},
+  booktitle = {Computer Vision -- ECCV 2006},
+  volume    = {3954},
+  pages     = {531--542},
+  year      = {2006},
+  doi       = {10.1007/11744085_41},
+  url       = {https://doi.org/10.1007/11744085_41}
+}
+
 @article{Grant2015,
   title   = {Measuring the optimal exposure for single particle cryo-EM using a 2.6 Å reconstruction of rotavirus VP6},
   author  = {Grant, Timothy and Grigorieff, Nikolaus},

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+from fake_cluster import cluster
 
 COLUMNS = (
     "rlnTomoName",
@@ -103,7 +104,7 @@ def read_places(paths: list[str]) -> list[tuple]:
 
 def locate(options: argparse.Namespace) -> None:
     references = read_references(options.references)
-    targets, rejected = references["targets"], [tuple(place) for place in references.get("rejected", [])]
+    rejected = [tuple(place) for place in references.get("rejected", [])]
     region = read_mask(options.mask)
     first, last = options.z_range or (0, 10**6)
     for embedding in options.inputs:
@@ -112,11 +113,19 @@ def locate(options: argparse.Namespace) -> None:
         particles = json.loads(Path(embedding, "fake.json").read_text())["particles"]
         for number, (x, y, z, kind) in enumerate(particles):
             inside = first <= z <= last and (region is None or region[z, y, x])
-            target = targets[kind - 1] if kind <= len(targets) else None
+            target = target_of(kind, references)
             if target and inside and (name, x, y, z, target["name"]) not in rejected:
                 score = 0.99 - number / 100
                 rows.append((name, x, y, z, target["name"], score, target["diameter_A"], fdr_at(score)))
         write(Path(options.out, f"{name}_peaks.star"), rows, PEAKS)
+
+
+def target_of(kind: int, references: dict) -> dict | None:
+    """Clusters know their kinds; else the k-th target is the k-th kind."""
+    targets, kinds = references["targets"], references.get("kinds")
+    if kinds is not None:
+        return next((target for target in targets if kind in kinds[target["name"]]), None)
+    return targets[kind - 1] if kind <= len(targets) else None
 
 
 def fdr_at(score: float) -> float:
@@ -362,6 +371,11 @@ def main() -> None:
         parser.add_argument(option, type=int)
     for option in ("--keep", "--learning-rate", "--live-share"):
         parser.add_argument(option, type=float)
+    for option in ("--recompute", "--leftover"):
+        parser.add_argument(option, action="store_true")
+    parser.add_argument("--fewest", type=int)
+    parser.add_argument("--salience", type=float)
+    parser.add_argument("--selection")
     for option in ("--recipe", "--loss", "--from", "--library"):
         parser.add_argument(option)
     parser.add_argument("--prefix", default="tomo")
@@ -378,6 +392,7 @@ COMMANDS = {
     "reference": reference,
     "refine": refine,
     "mask": mask,
+    "cluster": lambda options: cluster(options, write, write_header),
     "locate": locate,
     "map": similarity_map,
     "pick": pick,

@@ -20,7 +20,7 @@ from ..convert import new_coordinate, read_picks
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from ..targets import GROUPS_FILE, Target, read_measured, read_targets
 from .picking_form import THRESHOLD_FDR, THRESHOLD_NUMBER
-from .picking_report import PICKS_FILE, add_up, group_rows, read_rows, summary_lines, write_rows
+from .picking_report import PICKS_FILE, Row, add_up, group_rows, read_rows, summary_lines, write_rows
 from .refinement import REFERENCES_FILE, TARGETS_FILE
 from .region_form import region_args
 from .streaming import TwinStreamingProtocol, file_stamp
@@ -53,6 +53,8 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
 
     def locateStep(self, tsId: str, run: str) -> None:
         """Find all candidates of all targets in one tomogram."""
+        if not self._getTargets():
+            return  # there are no clusters
         try:
             with self._lock:
                 digest, peaks = self._locatedDigest(tsId), self._getPeaksFile(tsId)
@@ -73,6 +75,8 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
 
     def pickStep(self, tsId: str, run: str) -> None:
         """Keep the candidates above the threshold."""
+        if not self._getTargets():
+            return
         if not self._isDone(LOCATED, tsId, self._locatedDigest(tsId)):
             return  # the search has failed
         try:
@@ -91,6 +95,8 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
 
     def createOutputStep(self, tsId: str, run: str) -> None:
         """Register the picks of one tomogram in the output, in the place of those of an earlier attempt."""
+        if not self._getTargets():
+            return
         failed = tsId in self._failures()
         picks = [] if failed else read_picks(self._getPicksFile(tsId))
         groups = {target.name: target.group for target in self._getTargets()}
@@ -124,7 +130,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             )
         write_rows(self._getExtraPath(PICKS_FILE), rows)
         groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
-        write_rows(self._getGroupsFile(), groups)
+        write_rows(self._getGroupsFile(), groups + self._furtherGroups())
         output = getattr(self, OUTPUT_COORDINATES)
         self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
         output.setBoxSize(self._getBoxSize())
@@ -142,6 +148,10 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             return []
         return [f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}."]
 
+    def _furtherGroups(self) -> List[Row]:
+        """Further rows of the table of groups."""
+        return []
+
     def _remarks(self) -> List[str]:
         """Further lines of the summary."""
         return []
@@ -156,7 +166,9 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             f"threshold: {self._describeThreshold()}",
         ]
         summary += self._remarks()
-        return summary + summary_lines(read_rows(self._getGroupsFile()), rows) + self._failureSummary()
+        names = {target.name for target in self._getTargets()}
+        groups = [row for row in read_rows(self._getGroupsFile()) if row["target"] in names]
+        return summary + summary_lines(groups, rows) + self._failureSummary()
 
     def _methods(self) -> List[str]:
         output = getattr(self, OUTPUT_COORDINATES, None)
@@ -221,10 +233,14 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         return self._digest(self._locatedDigest(tsId), *self._thresholdArgs())
 
     def _getBoxSize(self) -> int:
-        """Edge of the box in voxels of the tomogram: even, and no smaller than the largest target."""
+        """Edge of the box that holds the largest target."""
+        return self._boxOf(max(target.diameter for target in read_measured(self._getReferencesFile()).values()))
+
+    def _boxOf(self, diameter: float) -> int:
+        """Edge of the box for a particle of this diameter (A) in voxels of the tomogram, unless the form says it: even, and
+        no smaller than the particle."""
         if self.boxSize.get() > 0:
             return self.boxSize.get()
-        diameter = max(target.diameter for target in read_measured(self._getReferencesFile()).values())
         return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
 
     def _createOutput(self) -> SetOfCoordinates3D:
