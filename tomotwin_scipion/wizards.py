@@ -229,21 +229,25 @@ class TwinThresholdWizard(Wizard):
 
 
 def use_threshold(form: Any, session: Any) -> str:
-    """Write the threshold of a session into a form; returns a sentence about it.
+    """Write the threshold of the target and the tomogram that are shown into a form, which takes one for all; returns a
+    sentence about it.
 
     Raises
     ------
     RuntimeError
-        When it is not one threshold, which is what a form takes.
+        Where there is none, since the target has no candidates there.
     """
-    values = session.score_min[np.isfinite(session.score_min)]
-    if not len(values) or values.max() - values.min() > 1e-6:
-        told = "" if not len(values) else f" ({values.min():.3f} to {values.max():.3f})"
-        raise RuntimeError(
-            f"The thresholds differ{told}, and the form takes one for all targets and tomograms: move each to the same place, or "
-            "make a new output of the run with Analyze Results, which keeps them as they are."
-        )
-    threshold = round(float(values[0]), 4)
+    name, tsId = session.targets[session.edited], session.tomograms[session.current].name
+    value = float(session.score_min[session.current, session.edited])
+    if not np.isfinite(value):
+        raise RuntimeError(f"There are no candidates of {name} in {tsId}: choose another target or tomogram.")
+    threshold = round(value, 4)
     form.setVar("thresholdMode", THRESHOLD_NUMBER)
     form.setVar("threshold", threshold)
-    return f"The form now takes {threshold:g}."
+    others = session.score_min[np.isfinite(session.score_min)]
+    if np.ptp(others) < 1e-6:
+        return f"The form now takes {threshold:g}."
+    return (
+        f"The form now takes {threshold:g}, that of {name} in {tsId}, for all targets and tomograms. Analyze Results keeps "
+        "thresholds that differ: it makes a new output of the run."
+    )

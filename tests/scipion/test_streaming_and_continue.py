@@ -104,11 +104,11 @@ def start(project: Any, protocol: Any) -> None:
     project.launchProtocol(protocol, wait=False, force=True)
 
 
-def wait_until(true: Callable[[], Any]) -> None:
-    for _ in range(2 * PATIENCE_S):
+def wait_until(true: Callable[[], Any], every_s: float = 0.5) -> None:
+    for _ in range(round(PATIENCE_S / every_s)):
         if true():
             return
-        time.sleep(0.5)
+        time.sleep(every_s)
     raise AssertionError("this did not become true: see the line above")
 
 

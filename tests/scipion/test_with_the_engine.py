@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import TOMOTWIN, point
 from pyworkflow.object import Pointer
+from test_streaming_and_continue import kill, resumed, start, wait_until
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.protocols import ProtImportCoordinates3D, ProtImportTomograms
 
@@ -103,3 +104,23 @@ def test_maps_and_scipions_coordinates_agree_with_the_engines_own_picks(
     ]
     assert len(engines) > 0
     np.testing.assert_allclose(sorted(scipions), sorted(engines), atol=1e-3)
+
+
+def test_an_embedding_that_was_killed_leaves_no_half_file_and_continue_makes_the_same_as_if_nothing_had_been(
+    project: Any, launch: Any, embedded: Any
+) -> None:
+    protocol = project.newProtocol(ProtTwinEmbedTomograms, numberOfThreads=1, binThreads=1)
+    protocol.inputTomograms.copy(embedded.inputTomograms)
+    start(project, protocol)
+    extra = Path(protocol._getExtraPath())
+    wait_until(lambda: list(extra.glob(".part-*-tomo_01.zarr")), every_s=0.05)
+    protocol = kill(project, protocol)
+    assert list(extra.glob(".part-*")) and not list(extra.glob("tomo_01.zarr"))
+    protocol = launch(resumed(protocol))
+    assert not list(extra.glob(".part-*"))
+    whole, redone = (Path(run._getExtraPath("tomo_01.zarr")) for run in (embedded, protocol))
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.suffix != ".json")
+    assert len(names) >= 2, "chunks of embeddings and of particleness"
+    for name in names:  # they are float16, and not compressed
+        first, second = (np.frombuffer((folder / name).read_bytes(), np.float16) for folder in (whole, redone))
+        np.testing.assert_allclose(second.astype(float), first.astype(float), atol=0.01, rtol=0.01)

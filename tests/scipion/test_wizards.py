@@ -165,18 +165,21 @@ def test_planes_are_chosen_on_side_views_on_which_the_rest_is_tinted(
     assert form.values == {"zFirst": 6, "zLast": 25}
 
 
-def test_one_threshold_of_the_picking_window_goes_into_the_form_and_several_do_not(
-    project: Any,
-    sets: Any,
-    messages: list[str],
+def test_the_threshold_that_is_shown_in_the_picking_window_goes_into_the_form(
+    project: Any, sets: Any, messages: list[str]
 ) -> None:
     form = Form(project.newProtocol(ProtTwinReferencePicking))
     wizards.TwinThresholdWizard().show(form)
     assert form.values == {} and "run the protocol once" in messages[0]
     session = ViewedPicks(sets.picks, sets).session
-    with pytest.raises(RuntimeError, match=r"The thresholds differ \(0\.\d+ to 0\.\d+\)"):
-        wizards.use_threshold(form, session)
-    for target in range(len(session.targets)):
-        session.set_score_min(0.65, target)
-    assert wizards.use_threshold(form, session) == "The form now takes 0.65."
+    session.set_score_min(0.65, 1)
+    session.edit_target(1)
+    said = wizards.use_threshold(form, session)
     assert form.values == {"thresholdMode": 1, "threshold": 0.65}
+    assert "0.65, that of group 6 in t1, for all" in said
+    for target in range(2):
+        session.set_score_min(0.55, target)
+    assert wizards.use_threshold(form, session) == "The form now takes 0.55."
+    session.score_min[:] = np.nan
+    with pytest.raises(RuntimeError, match="no candidates of group 6 in t1"):
+        wizards.use_threshold(form, session)
