@@ -15,7 +15,7 @@ from tomotwin_core import __version__
 from tomotwin_core.cli.options import add_voxel_size
 
 HELP = "say what a file is, or what is installed"
-LIBRARIES = ("numpy", "scipy", "zarr", "mrcfile", "starfile", "gemmi", "scikit-learn")
+LIBRARIES = ("torch", "numpy", "scipy", "zarr", "mrcfile", "starfile", "gemmi", "scikit-learn")
 """Whose versions are told: those that read, write or compute."""
 
 
@@ -100,22 +100,24 @@ def _safetensors(file: Path) -> str:
 
 
 def _installed() -> None:
+    # First what can be told where something is missing.
+    print(f"tomotwin {__version__} in {Path(__file__).parents[1]}")
+    print(f"Python {platform.python_version()}, {sys.executable}")
+    print(f"system: {platform.platform()}, {os.cpu_count()} CPU cores")
+    print("libraries: " + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
+    print(*devices(), sep="\n")
     from tomotwin_core.model.checkpoint import RELEASED_MODEL, load_model
     from tomotwin_core.structures import load_library
 
     library, model = load_library(), load_model()
     training = model.card.get("training", {})
-    print(f"tomotwin {__version__} in {Path(__file__).parents[1]}")
-    print(f"Python {platform.python_version()}, {sys.executable}")
-    print(f"system: {platform.platform()}, {os.cpu_count()} CPU cores")
-    print(*devices(), sep="\n")
-    print("libraries: " + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES))
     print(
         f"molecules: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
     )
     print(f"released model {model.hash}: {RELEASED_MODEL}")
     print(
-        f"  {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen; its card: tomotwin info {RELEASED_MODEL}"
+        f"  {model.network.n_parameters} parameters, {training.get('particles_seen', 0)} particles seen; "
+        f"its card: tomotwin info {RELEASED_MODEL}"
     )
 
 

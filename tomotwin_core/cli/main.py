@@ -48,11 +48,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 for bad input, told in one sentence on standard error."""
+    # Scipion's own Python may be older, and has this command with the plugin.
+    if sys.version_info < (3, 11):  # noqa: UP036
+        print(
+            f"tomotwin: error: the engine needs Python 3.11 or later, and {sys.executable} is older: "
+            "'scipion installb tomotwin_engine' makes it an environment of its own",
+            file=sys.stderr,
+        )
+        return 2
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
     except UserError as error:
         print(f"tomotwin: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("tomotwin"):
+            raise
+        print(
+            f"tomotwin: error: {error.name} is not installed for {sys.executable}: pip install 'tomotwin-scipion[engine]'",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("tomotwin: interrupted; what was complete is kept", file=sys.stderr)
