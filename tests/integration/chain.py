@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dynamo.protocols import DynamoExtraction
-from emantomo.protocols import EmanProtTomoExtraction
 from projects import answer, launch, new_project, point, state
 from pyworkflow.object import Pointer
-from reliontomo.convert import writeSetOfCoordinates
 from tomo.constants import BOTTOM_LEFT_CORNER
 from tomo.objects import SetOfCoordinates3D, SetOfTomoMasks, TomoMask
 from tomo.protocols import ProtImportTomograms
@@ -84,12 +81,13 @@ def places(coordinates: Any) -> dict[str, list]:
     return found
 
 
-def wired(project: Any, kind: Any, coordinates: Pointer, **values: Any) -> Any:
+def wired(project: Any, kind: Any, name: str, coordinates: Pointer, **values: Any) -> Any:
     """A protocol of others with our coordinates in it, saved in the project as in the window."""
     protocol = project.newProtocol(kind, **values)
-    protocol.inputCoordinates.copy(coordinates)
+    pointer = getattr(protocol, name)
+    pointer.copy(coordinates)
     project.saveProtocol(protocol)
-    assert protocol.inputCoordinates.get().getSize() == coordinates.get().getSize()
+    assert pointer.get().getSize() == coordinates.get().getSize()
     protocol.makePathsAndClean()
     return protocol
 
@@ -99,15 +97,20 @@ def rows(path: str) -> list[list[float]]:
 
 
 def main() -> None:
+    # Only now, when Scipion has given all plugins their variables.
+    from dynamo.protocols import DynamoExtraction
+    from emantomo.protocols import EmanProtTomoExtraction
+    from reliontomo.convert import writeSetOfCoordinates
+
     project = new_project("chain")
     tomograms, binned = imported(project, "tomograms", VOXEL_SIZE_A), imported(project, "binned", 2 * VOXEL_SIZE_A)
     picks = picks_of(tomograms)
     said: dict[str, Any] = {"ours": places(picks.get())}
 
-    eman = wired(project, EmanProtTomoExtraction, picks, boxSize=BOX)
+    eman = wired(project, EmanProtTomoExtraction, "inputCoordinates", picks, boxSize=BOX)
     said["eman_errors"] = eman.validate()
     eman._initialize()
-    dynamo = wired(project, DynamoExtraction, picks, boxSize=BOX)
+    dynamo = wired(project, DynamoExtraction, "inputCoords", picks, boxSize=BOX)
     said["dynamo_errors"] = dynamo.validate()
     dynamo._initialize()
     for name, protocol in (("eman", eman), ("dynamo", dynamo)):

@@ -12,7 +12,7 @@ import pyworkflow
 
 ANSWER = Path(sys.argv[1])
 # Plugins get their variables when Scipion loads them, and are of no use before.
-pyworkflow.Config.getDomain().getProtocols()
+pyworkflow.Config.getDomain().getPlugins()
 
 
 def new_project(name: str = "integration") -> Any:

@@ -58,19 +58,19 @@ def main() -> None:
     )
     maps = launch(project, maps)
 
-    embedding = project.newProtocol(ProtTwinEmbedTomograms, numberOfThreads=1, binThreads=2)
+    embedding = project.newProtocol(ProtTwinEmbedTomograms, numberOfThreads=1, binThreads=1)
     point(embedding.inputTomograms, tomograms, "Tomograms")
     embedding = launch(project, embedding)
 
     # A rate at which many are false, for the orienting to tell them.
-    picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, binThreads=2, thresholdMode=2, fdr=0.3)
+    picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, binThreads=1, thresholdMode=2, fdr=0.3)
     point(picking.inputEmbeddings, embedding, "Embeddings")
     picking.inputReferences.append(Pointer(maps, extended="outputVolumes"))
     picking = launch(project, picking)
     group = next(target.group for target in picking._getTargets() if target.name == SPECIES)
 
     orienting = project.newProtocol(
-        ProtTwinOrientPicks, numberOfThreads=1, binThreads=2, group=group, step=20.0, finest=4.0, lowPass=40.0
+        ProtTwinOrientPicks, numberOfThreads=1, binThreads=1, group=group, step=20.0, finest=4.0, lowPass=40.0
     )
     point(orienting.inputCoordinates, picking, "output3DCoordinates")
     reference = next(volume.clone() for volume in maps.outputVolumes.iterItems() if SPECIES in volume.getFileName())

@@ -70,11 +70,10 @@ def test_extraction_of_others_takes_our_coordinates_where_they_are(said: Any, na
 def test_dynamo_gets_the_particles_orientations(said: Any) -> None:
     for tsId, rows in said["dynamo_angles"].items():
         for (tdrot, tilt, narot), (_, relion) in zip(rows, PICKS[tsId], strict=True):
-            # Dynamo's angles turn the axes z, x, z; its matrix is the inverse of RELION's on vectors.
-            dynamos = Rotation.from_euler("ZXZ", [tdrot, tilt, narot], degrees=True).as_matrix()
+            # Both are the particle turned back to its reference: Rz(narot) Rx(tilt) Rz(tdrot), Rz(rot) Ry(tilt) Rz(psi).
+            dynamos = Rotation.from_euler("zxz", [tdrot, tilt, narot], degrees=True).as_matrix()
             relions = Rotation.from_euler("ZYZ", relion, degrees=True).as_matrix()
-            errors = [np.abs(dynamos - matrix).max() for matrix in (relions, relions.T)]
-            assert min(errors) < 1e-3
+            np.testing.assert_allclose(dynamos, relions, atol=1e-3)
 
 
 @pytest.mark.parametrize("source", ["relion", "export_relion"])

@@ -15,7 +15,8 @@ the reference. The best correlation is kept as the pick's `correlation`; it is l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -99,7 +100,7 @@ def orient(
     settings = settings or OrientingSettings()
     picks = picks.to_voxel_size(source.voxel_size_A, source.shape)
     search = _Search.of(source, density, acquisition, settings, device)
-    found = [search.at(xyz) for xyz in progress(picks.xyz, desc="orienting", unit="picks")]
+    found = list(progress(_side_by_side(search.at, picks.xyz, device), len(picks), "orienting", "picks"))
     return replace(
         picks,
         xyz=np.array([one.xyz for one in found]).reshape(-1, 3),
@@ -151,6 +152,23 @@ def suggested_correlation(background: ArrayLike) -> float:
         return float("nan")
     middle = np.median(values)
     return float(middle + 4 * 1.4826 * np.median(np.abs(values - middle)))
+
+
+def _side_by_side(
+    function: Callable[[NDArray[np.float64]], _Found], places: NDArray[np.float64], device: str
+) -> Iterator[_Found]:
+    """Results in the order of the places. On a CPU a place is searched by one thread, as many as there are at a time: the
+    arrays of one are too small to be shared out."""
+    if torch.device(device).type != "cpu":
+        yield from map(function, places)
+        return
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(function, places)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
