@@ -167,7 +167,7 @@ class ClustersWindow(SessionWindow):
     def _build_facts(self) -> None:
         canvas, self.gallery = self.add_panel(self.side, (4.4, 2.6), partial(GalleryPanel, folder=self.folder))
         canvas.get_tk_widget().pack(fill="both", expand=True, pady=(6, 0))
-        self.facts = ttk.Label(self.side, padding=(0, 4), wraplength=440, justify="left", anchor="nw")
+        self.facts = ttk.Label(self.side, padding=(0, 4), wraplength=500, justify="left", anchor="nw")
         self.facts.pack(fill="x")
 
     def keys(self) -> Dict[str, Callable[[], None]]:

@@ -82,13 +82,14 @@ def cluster_colours(session: ClustersSession) -> np.ndarray:
 
 
 def cluster_styles(session: ClustersSession, rows: np.ndarray) -> Styles:
-    """Members of clusters that are picked in their colour, of others dashed, what is in no cluster dotted in grey."""
+    """Members of clusters that are picked in their colour, of others dashed, what is in no cluster dotted in grey; the cluster
+    at hand with thick lines."""
     colours = cluster_colours(session)[rows]
     colours[:, 3] = 1.0
     picked, member = session.picked()[rows], session.label[rows] >= 0
-    other = member & ~picked
-    return [
-        (picked, colours[picked], 1.6, "-"),
-        (other, colours[other], 1.2, "--"),
-        (~member, LEFT_OUT, 1.0, ":"),
-    ]
+    at_hand = member & (session.label[rows] == session.at_hand)
+    styles: Styles = [(~member, LEFT_OUT, 1.0, ":")]
+    for chosen, line in ((picked, "-"), (member & ~picked, "--")):
+        for these, width in ((chosen & ~at_hand, 1.3), (chosen & at_hand, 2.6)):
+            styles.append((these, colours[these], width, line))
+    return styles

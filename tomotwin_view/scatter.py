@@ -16,6 +16,7 @@ from .scale_bar import OUTLINE
 
 BACKGROUND = "#202020"
 REACH_PIXELS = 7.0
+MOST_NAMES = 12
 
 
 class ScatterPanel:
@@ -38,11 +39,11 @@ class ScatterPanel:
         umap = session.candidates.umap
         self.size = float(np.clip(30_000 / max(len(umap), 1), 3, 28))
         self.dots = self.axes.scatter(umap[:, 0], umap[:, 1], s=self.size, linewidths=0)
-        self._rings = self.axes.scatter(
-            [], [], s=2.2 * self.size + 8, facecolors="none", edgecolors="white", linewidths=1.0, animated=True
+        self._rings: Any = self.axes.scatter(
+            [], [], s=1.6 * self.size + 6, facecolors="none", edgecolors="white", linewidths=0.8, animated=True
         )
         (self._line,) = self.axes.plot([], [], color="white", linewidth=1.2, animated=True)
-        self._here = self.axes.scatter([], [], s=260, marker="+", color="#40E0FF", linewidths=1.2, animated=True)
+        self._here: Any = self.axes.scatter([], [], s=260, marker="+", color="#40E0FF", linewidths=1.2, animated=True)
         self._title = self.axes.text(
             0.01, 0.99, "", transform=self.axes.transAxes, color="white", va="top", fontsize=9, animated=True
         )
@@ -78,7 +79,10 @@ class ScatterPanel:
         self.figure.canvas.draw_idle()
 
     def refresh(self) -> None:
-        """Colour the dots and write the names anew; the cluster at hand lies on top, what is in none at the bottom."""
+        """Colour the dots and write the names anew; the cluster at hand lies on top, what is in none at the bottom.
+
+        Names are those of the cluster at hand and the best of those picked: more could not be read.
+        """
         session, umap = self.session, self.session.candidates.umap
         self._stale = False
         at_hand = session.members(session.at_hand) & (session.label >= 0)
@@ -87,13 +91,16 @@ class ScatterPanel:
         colours: Any = cluster_colours(session)[order]
         self.dots.set_facecolor(colours)
         self.dots.set_sizes(np.where(at_hand, 1.8, 1.0)[order] * self.size)
+        self.dots.set_edgecolor("white")
+        self.dots.set_linewidth(np.where(at_hand, 0.8, 0.0)[order].tolist())
         for text in self._names:
             text.remove()
         self._names = []
-        for number, entry in enumerate(session.entries):
+        picked = [number for number, entry in enumerate(session.entries) if entry.picked]
+        for number in sorted({*picked[:MOST_NAMES], session.at_hand} & set(range(len(session.entries)))):
             rows = session.members(number)
-            if (entry.picked or number == session.at_hand) and rows.any():
-                self._names.append(self._name(entry.name, umap[rows]))
+            if rows.any():
+                self._names.append(self._name(session.entries[number].name, umap[rows]))
         self.figure.canvas.draw_idle()
 
     def close(self) -> None:
@@ -141,8 +148,11 @@ class ScatterPanel:
         self._line.set_data(*(self._lasso.outline() if self._lasso else ([], [])))
         number = int(session.selection.sum())
         self._title.set_text(f"UMAP  {len(umap)} candidates" + (f", {number} selected" if number else ""))
-        for artist in (self._rings, self._here, self._line, self._title):
-            self.axes.draw_artist(artist)
+        for artist in (self._rings, self._here):
+            if len(artist.get_offsets()):  # without any, one is drawn in the corner
+                self.axes.draw_artist(artist)
+        self.axes.draw_artist(self._line)
+        self.axes.draw_artist(self._title)
 
     # ------------------------------ mouse ------------------------------
     def candidate_at(self, x: float, y: float) -> Optional[int]:

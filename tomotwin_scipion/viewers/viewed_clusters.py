@@ -92,7 +92,7 @@ class ViewedClusters:
             x, y, z = map(float, session.xyz[row])
             pick = Pick(x, y, z, entry.name, probability, size)
             output.append(new_coordinate(self._tomograms[tsId], pick, group))
-        output.setObjLabel(entry.name)
+        output.setObjLabel(f"{entry.name}, chosen in the window")
         output.write()
         protocol._defineOutputs(**{name: output})
         protocol._defineSourceRelation(self._pointer, output)
