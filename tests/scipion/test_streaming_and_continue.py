@@ -158,6 +158,7 @@ def test_tomograms_are_embedded_and_picked_as_they_arrive_and_outputs_close_when
     picking = new_picking(project, embedding, target, threads=1)
     start(project, picking)
     wait_until(lambda: tomograms_of(project, picking, "output3DCoordinates") == ["z"])
+    wait_until(lambda: "*1*  target" in "\n".join(now(project, picking)._summary()))  # who looks sees names and numbers
     growing.add("a", "b")
     wait_until(lambda: tomograms_of(project, picking, "output3DCoordinates") == ["a", "b", "z"])
     assert now(project, embedding).isRunning() and now(project, picking).isRunning()

@@ -6,6 +6,7 @@ picks.csv     one row for each tomogram and target, as ``tomotwin pick --summary
 
 import csv
 import math
+import os
 from typing import Dict, Iterable, List, NamedTuple
 
 from ..targets import Measured, Target
@@ -47,11 +48,12 @@ def read_rows(path: str) -> List[Row]:
 
 
 def write_rows(path: str, rows: List[Row]) -> None:
-    """Write rows with equal columns as a table."""
-    with open(path, "w", newline="") as file:
+    """Write rows with equal columns as a table, which may be read meanwhile."""
+    with open(path + ".tmp", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(path + ".tmp", path)
 
 
 def group_rows(targets: Iterable[Target], measured: Dict[str, Measured], rows: List[Row]) -> List[Row]:

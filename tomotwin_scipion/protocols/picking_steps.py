@@ -7,7 +7,7 @@ the picks as coordinates in one output.
 """
 
 import os
-from typing import Any, List
+from typing import Any, Iterable, List
 
 import numpy as np
 from pyworkflow.utils import cleanPath
@@ -20,7 +20,7 @@ from ..convert import new_coordinate, read_picks
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from ..targets import GROUPS_FILE, Target, read_measured, read_targets
 from .picking_form import THRESHOLD_FDR, THRESHOLD_NUMBER
-from .picking_report import PICKS_FILE, Row, add_up, group_rows, read_rows, summary_lines, write_rows
+from .picking_report import PICKS_FILE, Found, Row, add_up, group_rows, read_rows, summary_lines, write_rows
 from .refinement import REFERENCES_FILE, TARGETS_FILE
 from .region_form import region_args
 from .streaming import TwinStreamingProtocol, file_stamp
@@ -111,6 +111,9 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             for pick in picks:
                 output.append(new_coordinate(tomogram, pick, groups[pick.label]))
             self._writeOutput(output, tsId, digest)
+            if self._isStreaming():  # who looks in the meantime sees names and numbers
+                here = set(self.inputEmbeddings.get().getTSIds()) - set(self._failures())
+                self._writeReport(sorted(one for one in here if os.path.exists(self._getSummaryFile(one))))
 
     def closeOutputStep(self, run: str) -> None:
         """Say which group is which target, and close the output, or fail where there is nothing to put out."""
@@ -119,22 +122,29 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
     def _closePicks(self) -> None:
         failures = self._failures()
         tsIds = sorted(set(self.inputEmbeddings.get().getTSIds()) - set(failures))
-        rows = [row for tsId in tsIds for row in read_rows(self._getSummaryFile(tsId))]
-        if not add_up(rows).picks and failures:
+        found = self._writeReport(tsIds)
+        if not found.picks and failures:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(failures.items())]
             raise RuntimeError("No picks. " + " ".join(reasons))
-        if not add_up(rows).picks:
+        if not found.picks:
             raise RuntimeError(
                 "No particle was found above the threshold: lower it, check the contrast of tomograms and "
                 "references and the region, and look at the candidates in the files *_peaks.star of the extra folder."
             )
-        write_rows(self._getExtraPath(PICKS_FILE), rows)
-        groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
-        write_rows(self._getGroupsFile(), groups + self._furtherGroups())
         output = getattr(self, OUTPUT_COORDINATES)
         self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
         output.setBoxSize(self._getBoxSize())
         self._closeOutput(output)
+
+    def _writeReport(self, tsIds: Iterable[str]) -> Found:
+        """Write the tables of what was found in some tomograms; returns all of it together."""
+        rows = [row for tsId in tsIds for row in read_rows(self._getSummaryFile(tsId))]
+        found = add_up(rows)
+        if found.picks:
+            write_rows(self._getExtraPath(PICKS_FILE), rows)
+            groups = group_rows(self._getTargets(), read_measured(self._getReferencesFile()), rows)
+            write_rows(self._getGroupsFile(), groups + self._furtherGroups())
+        return found
 
     # ------------------------------ info ------------------------------
     def _validateEmbeddings(self) -> List[str]:

@@ -70,7 +70,7 @@ class TwinStreamingProtocol(TwinProtocol):
 
     def _stepsCheck(self) -> None:
         """Called by the executor every few seconds."""
-        if self._closing.isWaiting():
+        if self._isStreaming():
             self._insertArrived()
         if self._newSteps:
             self.updateSteps()
@@ -80,7 +80,7 @@ class TwinStreamingProtocol(TwinProtocol):
         with self._lock:
             try:
                 tsIds, isOpen = self._arrived()
-            except sqlite3.OperationalError as error:  # the set is being written; the next check comes in seconds
+            except sqlite3.Error as error:  # the set is being written; the next check comes in seconds
                 self.info(f"The input cannot be read at the moment ({error}).")
                 return
             if isOpen and not (tsIds and self._isReady(tsIds)):
@@ -94,6 +94,10 @@ class TwinStreamingProtocol(TwinProtocol):
             if not isOpen:
                 self._closing.addPrerequisites(*(self._first or []))
                 self._closing.setStatus(STATUS_NEW)
+
+    def _isStreaming(self) -> bool:
+        """Whether more tomograms may come."""
+        return self._closing.isWaiting()
 
     def _arrived(self) -> Tuple[List[str], bool]:
         """The tomograms that are there, and whether more may come."""
