@@ -1,4 +1,4 @@
-"""The project template, run by Scipion's own command as a facility does: no screen, one line."""
+"""The project templates, run by Scipion's own command as a facility does: no screen, one line each."""
 
 from __future__ import annotations
 
@@ -6,48 +6,107 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from conftest import HOME, VOXEL_SIZE_A, planted_tomogram, write_mrc
+import pytest
+from conftest import HOME, TOMOTWIN, VOXEL_SIZE_A, planted_tomogram, write_mrc
 
 import tomotwin_scipion
 
-TEMPLATE = Path(tomotwin_scipion.__file__).parent / "templates" / "tomotwin_reference_picking.json.template"
+TEMPLATES = Path(tomotwin_scipion.__file__).parent / "templates"
+ONES = [("ts_2", 1)] * 3
+STRUCTURE = "ATOM      1  CA  ALA A   1      {x:6.3f}  13.200   2.100  1.00 20.00           C\nEND\n"
 
 
-def test_scipion_template_makes_the_whole_workflow_without_a_screen_and_it_runs(tmp_path: Path) -> None:
+def made_and_run(name: str, project_name: str, **aliases: object) -> Any:
+    """Make a project of a template, run its protocols one after the other, and give back the last."""
     from pyworkflow.project import Manager
 
-    for folder in ("tomograms", "maps"):
-        (tmp_path / folder).mkdir()
-    write_mrc(tmp_path / "tomograms" / "ts_1.mrc", planted_tomogram({(5, 7, 11): 2}), VOXEL_SIZE_A)
-    for name in ("one.mrc", "two.mrc"):
-        write_mrc(tmp_path / "maps" / name, np.ones((8, 8, 8)), 5.0)
-    aliases = {
-        "tomograms": tmp_path / "tomograms",
-        "tomograms_pattern": "*.mrc",
-        "tomograms_voxel_size": VOXEL_SIZE_A,
-        "maps": tmp_path / "maps",
-        "maps_pattern": "*.mrc",
-        "maps_voxel_size": 5.0,
-        "contrast": 0,
-        "project_name": "from_template",
-    }
-    command = [sys.executable, "-m", "scipion", "template", str(TEMPLATE), "--nogui", "--noschedule"]
+    command = [sys.executable, "-m", "scipion", "template", str(TEMPLATES / f"{name}.json.template")]
+    command += ["--nogui", "--noschedule", f"project_name={project_name}"]
     command += [f"{alias}={value}" for alias, value in aliases.items()]
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-
     folder = os.getcwd()
     try:
-        project = Manager().loadProject("from_template")
+        project = Manager().loadProject(project_name)
         for number in range(len(project.getRuns())):  # in their order; Scipion's scheduler waits 20 s before each
             run = project.getRuns(refresh=True)[number]
+            assert run.validate() == []
             project.launchProtocol(run, wait=True, force=True)
             project._updateProtocol(run)
             assert run.isFinished(), f"{run.getClassName()}: {run.getErrorMessage()}"
-        (coordinate,) = list(run.output3DCoordinates.iterCoordinates())
-        assert (coordinate.getTomoId(), coordinate.getGroupId()) == ("ts_1", 2)
+        # Read here: paths of a project are relative to it.
+        for _, output in run.iterOutputAttributes():
+            if hasattr(output, "iterCoordinates"):
+                run.places = [(item.getTomoId(), item.getGroupId()) for item in output.iterCoordinates()]
+        run.told = "\n".join(run.summary())
+        return run
     finally:
         os.chdir(folder)
+
+
+@pytest.fixture
+def tomograms(tmp_path: Path) -> dict[str, object]:
+    """Two tomograms, one with a particle of the second kind, the other with three of the first."""
+    (tmp_path / "tomograms").mkdir()
+    write_mrc(tmp_path / "tomograms" / "ts_1.mrc", planted_tomogram({(5, 7, 11): 2}), VOXEL_SIZE_A)
+    write_mrc(
+        tmp_path / "tomograms" / "ts_2.mrc",
+        planted_tomogram(dict.fromkeys([(9, 7, 11), (30, 7, 11), (50, 40, 20)], 1)),
+        VOXEL_SIZE_A,
+    )
+    return {
+        "tomograms": tmp_path / "tomograms",
+        "tomograms_pattern": "*.mrc",
+        "tomograms_voxel_size": VOXEL_SIZE_A,
+        "contrast": 0,
+    }
+
+
+def test_reference_picking_from_a_folder_of_maps(tomograms: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for name in ("one.mrc", "two.mrc"):
+        write_mrc(tmp_path / "maps" / name, np.ones((8, 8, 8)), 5.0)
+    maps = {"maps": tmp_path / "maps", "maps_pattern": "*.mrc", "maps_voxel_size": 5.0}
+    run = made_and_run("tomotwin_reference_picking", "from_maps", **tomograms, **maps)
+    assert sorted(run.places) == [("ts_1", 2), *ONES]
+
+
+def test_reference_picking_from_a_structure_file(tomograms: dict[str, object], tmp_path: Path) -> None:
+    structure = tmp_path / "mine.pdb"
+    structure.write_text(STRUCTURE.format(x=11.1))
+    run = made_and_run(
+        "tomotwin_structure_picking", "from_structure", **tomograms, structure_from=1, structure=structure
+    )
+    assert run.places == [("ts_2", 1), ("ts_2", 1)]
+    assert "mine" in run.told
+
+
+def test_de_novo_picking(tomograms: dict[str, object]) -> None:
+    run = made_and_run("tomotwin_de_novo_picking", "de_novo", **tomograms, fewest=3)
+    assert sorted(run.places) == [("ts_1", 2), *ONES]
+
+
+def test_a_model_is_trained_on_a_folder_of_structures(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"molecule_{number}.pdb").write_text(STRUCTURE.format(x=10.0 + number))
+    aliases = {"structures": tmp_path, "structures_pattern": "*.pdb", "steps": 20, "validate_every": 10, "held_out": 1}
+    run = made_and_run("tomotwin_train_on_structures", "trained", **aliases)
+    assert Path(run.getProject().path, run.Model.getPath()).is_file() and "20" in run.told
+
+
+def test_the_benchmark_judges_picks_of_simulated_tomograms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Judging is done by the real engine, everything before by the stand-in, which finds all that it planted.
+    both = tmp_path / "tomotwin"
+    stand_in = os.environ["TOMOTWIN_BIN"]
+    both.write_text(f'#!/bin/sh\n[ "$1" = evaluate ] && exec {TOMOTWIN} "$@"\nexec {stand_in} "$@"\n')
+    both.chmod(0o755)
+    monkeypatch.setenv("TOMOTWIN_BIN", str(both))
+    aliases = {"tomograms": 2, "molecules": "1abc, 2def", "copies": 1, "voxel_size": VOXEL_SIZE_A}
+    size = {"size_x": 70, "size_y": 50, "size_z": 30}
+    run = made_and_run("tomotwin_benchmark", "benchmark", **aliases, **size)
+    assert run.getClassName() == "ProtTwinEvaluatePicks" and len(run.places) == 4
+    assert run.rightPicks.getSize() == 4 and not hasattr(run, "falsePicks")
