@@ -1,8 +1,7 @@
-"""The whole way to a structure in Scipion: structure.py ANSWER DATA VOXEL_SIZE
+"""The whole way to a structure in Scipion: structure.py ANSWER DATA VOXEL_SIZE SPECIES
 
-Imports the tomograms of `tomotwin simulate` in DATA, embeds them, picks the first species of its references, orients and
-cuts out the picks, averages them with RELION (all, and twice a half), and does the same with the true positions.
-Answers with positions, matrices and files.
+Imports the tomograms of `tomotwin simulate` in DATA, embeds them, picks SPECIES by its map, orients and cuts out
+the picks, and averages them with RELION. Answers with positions, matrices and files.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def main() -> None:
     )
     tomograms = launch(project, tomograms)
     maps = project.newProtocol(
-        ProtImportVolumes, filesPath=str(DATA / "references"), filesPattern="*.mrc", samplingRate=VOXEL_SIZE_A
+        ProtImportVolumes, filesPath=str(DATA / "references"), filesPattern=f"{SPECIES}.mrc", samplingRate=VOXEL_SIZE_A
     )
     maps = launch(project, maps)
 
@@ -65,17 +64,15 @@ def main() -> None:
     # A rate at which many are false, for the orienting to tell them.
     picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, binThreads=1, thresholdMode=2, fdr=0.3)
     point(picking.inputEmbeddings, embedding, "Embeddings")
-    picking.inputReferences.append(Pointer(maps, extended="outputVolumes"))
+    picking.inputReferences.append(Pointer(maps, extended="outputVolume"))
     picking = launch(project, picking)
-    group = next(target.group for target in picking._getTargets() if target.name == SPECIES)
+    (group,) = [target.group for target in picking._getTargets()]
 
     orienting = project.newProtocol(
         ProtTwinOrientPicks, numberOfThreads=1, binThreads=1, group=group, step=20.0, finest=4.0, lowPass=40.0
     )
     point(orienting.inputCoordinates, picking, "output3DCoordinates")
-    reference = next(volume.clone() for volume in maps.outputVolumes.iterItems() if SPECIES in volume.getFileName())
-    orienting.inputReference.set(maps)
-    orienting.inputReference.setExtended(f"outputVolumes.{reference.getObjId()}")
+    point(orienting.inputReference, maps, "outputVolume")
     orienting = launch(project, orienting)
     everything = places(orienting.output3DCoordinates)
 

@@ -202,11 +202,12 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
             (number,) = re.findall(r"(\d+)\.mrc$", row["rlnImageName"])
             coordinate = coordinates[int(number) - 1]
             wedge = os.path.join(self._getFolder(tsId), row["rlnCtfImage"])
-            coordinate._3dcftMrcFile = String(wedge)  # where reliontomo looks for it
+            coordinate._3dcftMrcFile = String(wedge)  # where reliontomo looks for it, for RELION 3
             subtomogram = SubTomogram()
             subtomogram.setFileName(os.path.join(self._getFolder(tsId), row["rlnImageName"]))
             subtomogram.setSamplingRate(tomogram.getSamplingRate())
             subtomogram.setCoordinate3D(coordinate)
+            subtomogram._ctfImage = String(wedge)  # the same, for RELION 4
             subtomogram.setVolName(tomogram.getFileName())
             subtomogram.setTransform(Transform(coordinate.getMatrix()))
             if tomogram.hasAcquisition():
