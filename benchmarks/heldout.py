@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coord
 from tomotwin_core.embedding import EmbeddingField, embed_to_disk
 from tomotwin_core.evaluation import tolerance_A
 from tomotwin_core.evaluation.matching import rightness_in_order
+from tomotwin_core.files import atomic_path, fingerprint
 from tomotwin_core.model import Model, load_model
 from tomotwin_core.picking.simulated import ReferenceSettings, Seen, simulated_world
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.building import SampleSettings
-from tomotwin_core.simulation.experiment import simulate_tomogram
+from tomotwin_core.simulation.experiment import SimulatedTomogram, simulate_tomogram
 from tomotwin_core.simulation.molecules import Molecules
+from tomotwin_core.simulation.sample import Crowding
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import open_tomogram, write_mrc
@@ -106,10 +108,43 @@ def held_out(options: argparse.Namespace) -> Iterator[HeldOut]:
 def world(
     options: argparse.Namespace, densities: dict[str, Density], crowd: int = 10
 ) -> tuple[Model, ReferenceSettings, list[Seen]]:
-    """Simulated tomograms as `tomotwin reference` makes them, of a seed that no benchmark tomogram has."""
+    """Simulated tomograms as `tomotwin reference` makes them, of a seed that no benchmark tomogram has; kept in the folder
+    as the network saw them, for the next benchmark."""
     model = load_model(options.model)
     settings = ReferenceSettings(seed=options.seed + 1000, defocus_um=DEFOCUS_UM, crowd=crowd)
-    return model, settings, simulated_world(densities, model, Acquisition(), settings, options.device)
+    made_of = fingerprint(settings=asdict(settings), acquisition=asdict(Acquisition()), species=sorted(densities))
+    path = options.work / f"world_{made_of}_{model.hash}.npz"
+    if not path.is_file():
+        keep(path, simulated_world(densities, model, Acquisition(), settings, options.device))
+    return model, settings, kept(path)
+
+
+def keep(path: Path, seen: list[Seen]) -> None:
+    """All but the voxels, which references do not need."""
+    arrays: dict[str, np.ndarray] = {}
+    for i, s in enumerate(seen):
+        truth = s.tomogram.truth
+        arrays |= {f"{i}.field": s.field.astype(np.float16), f"{i}.at_truth": s.at_truth, f"{i}.label": s.label,
+                   f"{i}.background": s.background, f"{i}.xyz": truth.xyz, f"{i}.diameter": truth.diameter_A}  # fmt: skip
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def kept(path: Path) -> list[Seen]:
+    """What `keep` kept."""
+    seen = []
+    with np.load(path, allow_pickle=False) as arrays:
+        for i in range(sum(name.endswith(".field") for name in arrays)):
+            own = {
+                name: arrays[f"{i}.{name}"] for name in ("field", "at_truth", "label", "background", "xyz", "diameter")
+            }
+            truth = Coordinates.from_arrays(
+                own["xyz"], VOXEL_A, f"reference_{i}", label=own["label"], diameter_A=own["diameter"]
+            )
+            tomogram = SimulatedTomogram(np.empty(0), truth, Crowding(float("nan"), float("nan"), np.empty(0)))
+            field = own["field"].astype(np.float32)
+            seen.append(Seen(tomogram, field, own["at_truth"], own["label"], own["background"]))
+    return seen
 
 
 def f1_at(scores: np.ndarray, right: np.ndarray, n_true: int, threshold: float) -> float:

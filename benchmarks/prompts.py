@@ -2,10 +2,12 @@
 reference made from the structure.
 
 For each held-out species and each choice: best possible F1 (the highest of any threshold) and F1 at the proposed threshold,
-on the positions that were not chosen. The spread is the standard deviation over the choices, its median over the species.
-Examples are compared in the space of simulated library molecules (none of them the target), as `tomotwin reference` does;
-`tomogram` is the space of the tomogram itself (--no-simulation), `taught` starts from the same examples and takes the
-confident picks in (`--self-teach`).
+on the positions that were not chosen; every species is picked alone, without others in competition. The spread is the
+standard deviation over the choices, its median over the species. --jitter moves the examples off the true centres, as those
+picked by hand are.
+
+Ways: `simulated` compares in the space of simulated library molecules (none of them the target), as `tomotwin reference`
+does; `tomogram` in that of the tomogram itself (--no-simulation); `taught` takes confident picks in (--self-teach).
 
 Run: python benchmarks/prompts.py --work DIR
 """
@@ -13,12 +15,13 @@ Run: python benchmarks/prompts.py --work DIR
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 from heldout import HeldOut, add_arguments, best_f1, f1_at, held_out, world
 
 from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.picking import LocationSettings, ReferenceSet, locate, references_from_densities
+from tomotwin_core.picking import LocationSettings, locate, references_from_densities
 from tomotwin_core.picking.discovery import threshold_of_best_f1
 from tomotwin_core.picking.examples import Strangers, references_from_examples
 from tomotwin_core.picking.from_positions import examples_at_positions
@@ -28,6 +31,8 @@ from tomotwin_core.simulation import Acquisition
 
 COUNTS = (1, 3, 5, 10)
 FEWEST_LEFT = 4
+WAYS = ("simulated", "tomogram", "taught")
+ALONE = LocationSettings(min_score=0.2, competition=False)
 Results = dict[tuple[str, int], dict[str, list[tuple[float, float]]]]
 
 
@@ -36,6 +41,8 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--choices", type=int, default=20)
     parser.add_argument("--species", type=int, default=0, help="only so many of each tomogram; 0 for all")
+    parser.add_argument("--jitter", type=float, default=0.0, metavar="VOXELS", help="standard deviation per axis")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["simulated"])
     options = parser.parse_args()
     results: Results = {}
     model_hash = ""
@@ -47,51 +54,49 @@ def main() -> None:
         by_structure = references_from_densities(
             tomogram.densities, model, Acquisition(), settings, options.device, seen=seen
         )
-        names = sorted(tomogram.densities)[: options.species or None]
-        for name in names:
-            target = next(t for t in by_structure.targets if t.name == name)
-            alone = ReferenceSet((target,), by_structure.model_hash, space=by_structure.space)
-            record(results, ("structure, alone", 0), name, tomogram, alone, np.empty((0, 3)))
+        peaks = locate(tomogram.field, by_structure, ALONE)
+        for name in sorted(tomogram.densities)[: options.species or None]:
+            record(results, ("structure", 0), name, tomogram, peaks.select(peaks.label == name), np.empty((0, 3)))
             one_species(results, tomogram, name, strangers, options)
-    report(results, options, model_hash)
+        report(results, options, model_hash)
 
 
 def one_species(
     results: Results, tomogram: HeldOut, name: str, strangers: Strangers, options: argparse.Namespace
 ) -> None:
+    """All choices of a count are targets of one set, each on its own, and so located in one go."""
     true, field = tomogram.of(name), tomogram.field
-    everything = field.sample()
+    everything, last = field.sample(), np.array(field.tomogram_shape[::-1]) - 1
     for count in COUNTS:
         if len(true) < count + FEWEST_LEFT:
             continue
-        for choice in range(options.choices):
-            chosen = np.random.default_rng((options.seed, count, choice)).choice(len(true), count, replace=False)
-            table = Coordinates.from_arrays(
-                true[chosen],
-                10.0,
-                field.tomogram,
-                field.tomogram_shape,
-                name,
-                diameter_A=tomogram.densities[name].diameter_A,
-            )
-            examples = examples_at_positions([(field, table)])
-            plain = references_from_examples(examples, field.model_hash, everything)
-            record(results, ("tomogram", count), name, tomogram, plain, true[chosen])
-            simulated = references_from_examples(examples, field.model_hash, everything, strangers=strangers)
-            record(results, ("simulated", count), name, tomogram, simulated, true[chosen])
-            taught = self_taught(simulated, [field])
-            record(results, ("taught", count), name, tomogram, taught, true[chosen])
+        rng = np.random.default_rng((options.seed, count))
+        chosen = {f"choice {i}": true[rng.choice(len(true), count, replace=False)] for i in range(options.choices)}
+        xyz = np.concatenate(list(chosen.values()))
+        table = Coordinates.from_arrays(
+            np.clip(xyz + rng.normal(0, options.jitter, xyz.shape), 0, last),
+            10.0,
+            field.tomogram,
+            field.tomogram_shape,
+            np.repeat(list(chosen), count),
+            diameter_A=tomogram.densities[name].diameter_A,
+        )
+        examples = examples_at_positions([(field, table)])
+        for way in options.ways:
+            known = None if way == "tomogram" else strangers
+            references = references_from_examples(examples, field.model_hash, everything, strangers=known)
+            if way == "taught":
+                targets = (self_taught(replace(references, targets=(t,)), [field]).targets for t in references.targets)
+                references = replace(references, targets=tuple(t for (t,) in targets))
+            found = locate(field, references, ALONE)
+            for choice, places in chosen.items():
+                record(results, (way, count), name, tomogram, found.select(found.label == choice), places)
 
 
 def record(
-    results: Results,
-    way: tuple[str, int],
-    name: str,
-    tomogram: HeldOut,
-    references: ReferenceSet,
-    chosen: np.ndarray,
+    results: Results, way: tuple[str, int], name: str, tomogram: HeldOut, peaks: Coordinates, chosen: np.ndarray
 ) -> None:
-    peaks = locate(tomogram.field, references, LocationSettings(min_score=0.2))
+    peaks = replace(peaks, label=np.full(len(peaks), name))
     scores, right, n_true = tomogram.judged(peaks, name, chosen)
     proposed = null_threshold(scores)
     if peaks.fdr is not None and len(peaks) and np.isfinite(peaks.fdr).all():
@@ -102,7 +107,8 @@ def record(
 
 def report(results: Results, options: argparse.Namespace, model_hash: str) -> None:
     print(
-        f"F1 over {options.choices} choices of examples, {options.tomograms} tomograms, seed {options.seed}, model {model_hash}"
+        f"F1 over {options.choices} choices of examples, jitter {options.jitter:g} voxels, "
+        f"seed {options.seed}, model {model_hash}"
     )
     print(f"{'reference':18}{'examples':>9}{'species':>9}{'best F1':>9}{'spread':>8}{'proposed':>10}{'spread':>8}")
     for (way, count), by_species in sorted(results.items(), key=lambda item: (item[0][1], item[0][0])):

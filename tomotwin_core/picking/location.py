@@ -137,22 +137,35 @@ def suppressed(peaks: Peaks, references: ReferenceSet, spacing_A: float, setting
     peaks = peaks.select(np.argsort(-peaks.score, kind="stable"))
     zyx, target = peaks.zyx, peaks.target
     diameter = np.array([t.diameter_A for t in references.targets])[target] / spacing_A
-    across = settings.across if settings.competition else 0.0
     kept = np.ones(len(zyx), bool)
-    tree = cKDTree(zyx) if len(zyx) else None
+    rivals: list[list[list[int]]] = [[[]] * len(zyx)]
+    for index in np.unique(target):
+        own = np.flatnonzero(target == index)
+        for i, near in zip(own, _near(zyx[own], settings.separation * diameter[own]), strict=True):
+            rivals[0][i] = own[near].tolist()
+    if settings.competition and settings.across > 0:
+        rivals.append([near.tolist() for near in _near(zyx, settings.across * diameter)])
     for i in range(len(zyx)):
-        if tree is None or not kept[i]:
+        if not kept[i]:
             continue
-        near = np.array(tree.query_ball_point(zyx[i], max(settings.separation, across) * diameter[i]), int)
-        later = near[(near > i) & kept[near]]
+        later = np.array([j for near in rivals for j in near[i] if j > i and kept[j]], int)
+        if not len(later):
+            continue
         distance = np.linalg.norm(zyx[later] - zyx[i], axis=1)
         limit = np.where(
             target[later] == target[i],
             settings.separation * diameter[i],
-            across * np.minimum(diameter[later], diameter[i]),
+            settings.across * np.minimum(diameter[later], diameter[i]),
         )
         kept[later[distance < limit]] = False
     return peaks.select(kept)
+
+
+def _near(zyx: np.ndarray, radius: np.ndarray) -> list[np.ndarray]:
+    """Indices of the positions within a radius of each, its own too."""
+    if not len(zyx):
+        return []
+    return [np.array(near, int) for near in cKDTree(zyx).query_ball_point(zyx, radius)]
 
 
 def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field, fdr: np.ndarray | None = None) -> Coordinates:
