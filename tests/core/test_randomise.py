@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.building import SampleSettings, build_sample
 from tomotwin_core.simulation.delivery import Delivery
-from tomotwin_core.simulation.randomise import random_experiment, random_sample
+from tomotwin_core.simulation.molecules import Molecules
+from tomotwin_core.simulation.randomise import random_experiment, random_sample, usual_experiment
 from tomotwin_core.simulation.sample import Sample
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary
@@ -71,7 +72,7 @@ def test_places_on_membranes_are_listed_as_furniture_away_from_particles(
     samples: list[Sample] = []
     monkeypatch.setattr(stream_module, "random_experiment", with_vesicle)
     monkeypatch.setattr(stream_module, "build_sample", seen)
-    settings = StreamSettings(shape=(40, 64, 64), species=4, max_copies=4, seed=1)
+    settings = StreamSettings(shape=(40, 64, 64), species=4, max_copies=4, usual=0.0, seed=1)
     for mini, sample in zip(next(iter(MiniTomogramStream(library, library.ids(), settings))), samples, strict=True):
         furniture = mini.label == FURNITURE
         assert furniture.sum() > 5 and (~furniture).sum() > 5
@@ -89,8 +90,42 @@ def test_a_mini_tomogram_that_was_binned_on_the_way_keeps_its_shape(
         return drawn, quick, replace(delivery, binned_to_A=27.0, delivered_at_A=10.0)
 
     monkeypatch.setattr(stream_module, "random_experiment", coarse)
-    settings = StreamSettings(shape=(40, 50, 60), species=4, max_copies=3, seed=2)
+    settings = StreamSettings(shape=(40, 50, 60), species=4, max_copies=3, usual=0.0, seed=2)
     for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))):
         assert mini.volume.shape == (40, 50, 60)
         steps = np.abs(np.diff(mini.volume, axis=2)).mean()
         assert steps < 0.7 * mini.volume.std(), "voxels of 27 A have left no detail from one voxel of 10 A to the next"
+
+
+def test_the_usual_share_of_mini_tomograms_is_taken_as_most_are(
+    library: DensityLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn(Exception):
+        pass
+
+    def noted(name: str):
+        def draw(rng: np.random.Generator, settings: SampleSettings):
+            drawn.append(name)
+            raise Drawn
+
+        return draw
+
+    drawn: list[str] = []
+    monkeypatch.setattr(stream_module, "random_experiment", noted("any"))
+    monkeypatch.setattr(stream_module, "usual_experiment", noted("usual"))
+    stream = MiniTomogramStream(library, library.ids(), StreamSettings(usual=0.75))
+    rng = np.random.default_rng(3)
+    for _ in range(80):
+        with pytest.raises(Drawn):
+            stream._mini({}, Molecules({}, 10.0), rng)
+    assert 50 <= drawn.count("usual") <= 70 and drawn.count("any") == 80 - drawn.count("usual")
+
+
+def test_usual_tomograms_are_taken_within_the_middle_of_what_is_drawn_at_random() -> None:
+    drawn = [usual_experiment(np.random.default_rng(seed), FIELD) for seed in range(40)]
+    acquisitions = [a for _, a, _ in drawn]
+    assert {a.tilt_max_deg for a in acquisitions} == {54.0, 60.0} == {-a.tilt_min_deg for a in acquisitions}
+    assert {a.tilt_step_deg for a in acquisitions} == {2.0, 3.0} and {a.voltage_kV for a in acquisitions} == {300.0}
+    assert all(100 <= a.dose_e_per_A2 <= 160 and 2 <= a.defocus_um <= 5 for a in acquisitions)
+    assert len({a.defocus_um for a in acquisitions}) == 40 and all(d == Delivery() for _, _, d in drawn)
+    assert len({s.thickness_A for s, _, _ in drawn}) == 40

@@ -38,7 +38,7 @@ from tomotwin_core.training.sources import LiveSource, Pair
 from tomotwin_core.training.stream import MiniTomogramStream, StreamSettings
 from tomotwin_core.training.trainer import Trainer
 
-STREAM = StreamSettings(shape=(40, 48, 48), species=4, max_copies=4, variants=2, invented=0.0)
+STREAM = StreamSettings(shape=(40, 48, 48), species=4, max_copies=4, variants=2, invented=0.0, usual=0.0)
 RUN = TrainingSettings(
     steps=4, warmup=2, reuse=2, buffer=2, workers=0, checkpoint_every=2, log_every=2, learning_rate=1e-3
 )

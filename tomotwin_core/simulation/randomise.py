@@ -2,7 +2,8 @@
 
 What training sees must hold what users have: the sample, how it was imaged and reconstructed, and what was done to the
 file afterwards are drawn from wide distributions, which the docstrings of the three draws state: `random_sample` here,
-`random_acquisition` in acquisition.py, `random_delivery` in delivery.py.
+`random_acquisition` in acquisition.py, `random_delivery` in delivery.py. `usual_experiment` draws from the middle of that,
+where most tomograms come from.
 """
 
 from __future__ import annotations
@@ -33,6 +34,25 @@ def random_experiment(
 ) -> tuple[SampleSettings, Acquisition, Delivery]:
     """Sample, acquisition and delivery of one tomogram; field, voxel size and molecules stay as the settings have them."""
     return random_sample(rng, settings), random_acquisition(rng), random_delivery(rng, settings.voxel_size_A)
+
+
+def usual_experiment(
+    rng: np.random.Generator, settings: SampleSettings
+) -> tuple[SampleSettings, Acquisition, Delivery]:
+    """The same for a tomogram taken as most are, and as the TomoTwin paper's: any sample; 60 degrees to both sides, or 54, by 2
+    or 3; dose U(100, 160) e/A^2, defocus U(2, 5) um, shift errors U(1, 4) A, CTF corrected in half; all else Acquisition's
+    defaults, delivered as reconstructed."""
+    half_range = float(rng.choice([54.0, 60.0], p=[0.3, 0.7]))
+    acquisition = Acquisition(
+        tilt_min_deg=-half_range,
+        tilt_max_deg=half_range,
+        tilt_step_deg=float(rng.choice([2.0, 3.0])),
+        dose_e_per_A2=float(rng.uniform(100, 160)),
+        defocus_um=float(rng.uniform(2, 5)),
+        shift_error_A=float(rng.uniform(1, 4)),
+        ctf_corrected=bool(rng.random() < 0.5),
+    )
+    return random_sample(rng, settings), acquisition, Delivery()
 
 
 def random_sample(rng: np.random.Generator, settings: SampleSettings) -> SampleSettings:

@@ -240,7 +240,7 @@ class TrainingPlan:
             )
         if self.stream.species < 2:
             raise UserError(f"stream.species = {self.stream.species}: give at least 2 species for a step")
-        _within("stream", self.stream, invented=(0, 1))
+        _within("stream", self.stream, invented=(0, 1), usual=(0, 1))
         if min(*self.network.widths, self.network.head, self.network.embedding_size) < 1:
             raise UserError("network: widths, head and embedding_size must be 1 or more")
         if self.batch.windows == "shared" and (self.augmentation.rotation or self.augmentation.shift):
@@ -267,7 +267,7 @@ def paper_recipe() -> TrainingPlan:
         loss=LossSettings(name="triplet", margin=0.539, miner="semihard", miner_margin=0.734),
         batch=BatchSettings(instances=4, anywhere=3, beside=0, furniture=3, windows="single"),
         augmentation=AugmentationSettings(rotation=0.3, dropout=0.3, shift=0.3, noise=0.9),
-        stream=replace(StreamSettings(), species=12, invented=0.0),
+        stream=replace(StreamSettings(), species=12, invented=0.0, usual=1.0),
     )
 
 

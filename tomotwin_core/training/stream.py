@@ -21,7 +21,7 @@ from tomotwin_core.simulation.building import SampleSettings, build_sample
 from tomotwin_core.simulation.delivery import deliver
 from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.molecules import Molecules
-from tomotwin_core.simulation.randomise import random_experiment
+from tomotwin_core.simulation.randomise import random_experiment, usual_experiment
 from tomotwin_core.simulation.reconstruction import reconstruct
 from tomotwin_core.simulation.sample import Sample, even_copies
 from tomotwin_core.structures.library import DensityLibrary
@@ -52,7 +52,8 @@ class MiniTomogram:
 class StreamSettings:
     """shape [z, y, x] in voxels of 10 A; species per pair; copies of one species in one mini-tomogram; share of the
     ice that is occupied; turned copies of each molecule that are kept; share of a pair's species that are invented, made
-    out of those there are; seed."""
+    out of those there are; share of the mini-tomograms that are taken as most are, all others with everything drawn from
+    wide distributions; seed."""
 
     shape: tuple[int, int, int] = (52, 136, 136)
     species: int = 28
@@ -60,6 +61,7 @@ class StreamSettings:
     occupied: tuple[float, float] = (0.12, 0.38)
     variants: int = 24
     invented: float = 0.5
+    usual: float = 0.5
     seed: int = 0
 
 
@@ -138,7 +140,8 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
     def _mini(self, cast: dict[str, _Member], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
         shape = self.settings.shape
         asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A)
-        drawn, acquisition, delivery = random_experiment(rng, asked)
+        draw = usual_experiment if rng.random() < self.settings.usual else random_experiment
+        drawn, acquisition, delivery = draw(rng, asked)
         ice = min(drawn.thickness_A / MODEL_VOXEL_SIZE_A, shape[0]) * shape[1] * shape[2]
         masses = {name: member.mass_kDa for name, member in cast.items()}
         copies = even_copies(masses, rng.uniform(*self.settings.occupied) * ice, 2, self.settings.max_copies)
