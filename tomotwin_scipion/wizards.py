@@ -18,7 +18,7 @@ from tomo.objects import Tomogram
 
 from . import Plugin
 from .constants import BRIGHT, OUTPUT_COORDINATES
-from .protocols import ProtTwinCreateMask, ProtTwinEvaluatePicks, ProtTwinReferencePicking
+from .protocols import ProtTwinClusterPicking, ProtTwinCreateMask, ProtTwinEvaluatePicks, ProtTwinReferencePicking
 from .protocols.evaluation_form import chosen_diameters, chosen_kinds
 from .protocols.picking_form import THRESHOLD_NUMBER
 from .targets import groups_file, is_cut_out, iter_references, parse_identifiers, prepare_targets, read_groups
@@ -164,7 +164,10 @@ class TwinBoxSizeWizard(Wizard):
 class TwinZRangeWizard(Wizard):
     """Choose the first and the last plane on side views of the tomograms."""
 
-    _targets = [(ProtTwinReferencePicking, ["zFirst", "zLast"]), (ProtTwinCreateMask, ["zFirst", "zLast"])]
+    _targets = [
+        (protocol, ["zFirst", "zLast"])
+        for protocol in (ProtTwinReferencePicking, ProtTwinClusterPicking, ProtTwinCreateMask)
+    ]
 
     def show(self, form: Any, *params: Any) -> None:
         tomograms = tomograms_of(form.protocol)
@@ -203,7 +206,9 @@ def use_planes(form: Any, first: int, last: int) -> None:
 class TwinThresholdWizard(Wizard):
     """Choose the threshold in the picking window, on the candidates that the run before has listed."""
 
-    _targets = [(ProtTwinReferencePicking, ["threshold", "thresholdMode"])]
+    _targets = [
+        (protocol, ["threshold", "thresholdMode"]) for protocol in (ProtTwinReferencePicking, ProtTwinClusterPicking)
+    ]
 
     def show(self, form: Any, *params: Any) -> None:
         protocol = form.protocol

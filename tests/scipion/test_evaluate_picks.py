@@ -167,6 +167,13 @@ def test_all_as_one_kind_in_all_tomograms_by_overlap_of_boxes(project: Any, laun
     assert {place[1] for place in places(protocol.missedParticles)} == {7}, "a group that no pick has"
     assert "overlap by more than 0.7 (IoU)" in protocol._methods()[0]
 
+    # Continue with other settings compares anew: boxes as large as this all overlap, in the tomograms with truth.
+    for name, value in (("diameter", 2000), ("minIou", 0.5), ("tomograms", 0), ("runMode", 0)):
+        getattr(protocol, name).set(value)
+    protocol = launch(protocol)
+    assert protocol.rightPicks.getSize() == 4 and protocol.falsePicks.getSize() == 1
+    assert protocol.missedParticles.getSize() == 0, "none is missed any more"
+
 
 @pytest.mark.parametrize(
     ("values", "sentence"),

@@ -19,7 +19,12 @@ from test_evaluate_picks import sets as sets
 from test_streaming_and_continue import Growing
 
 from tomotwin_scipion import wizards
-from tomotwin_scipion.protocols import ProtTwinCreateMask, ProtTwinEvaluatePicks, ProtTwinReferencePicking
+from tomotwin_scipion.protocols import (
+    ProtTwinClusterPicking,
+    ProtTwinCreateMask,
+    ProtTwinEvaluatePicks,
+    ProtTwinReferencePicking,
+)
 from tomotwin_scipion.viewers.viewed_picks import ViewedPicks
 
 RADIUS_A, MAP_VOXEL_A = 60.0, 5.0
@@ -70,7 +75,7 @@ def test_each_value_that_can_be_measured_has_its_wizard(project: Any) -> None:
             name: wizard.__name__
             for name, wizard in Domain.findWizards(project.newProtocol(cls), DESKTOP_TKINTER).items()
         }
-        for cls in (ProtTwinReferencePicking, ProtTwinCreateMask, ProtTwinEvaluatePicks)
+        for cls in (ProtTwinReferencePicking, ProtTwinClusterPicking, ProtTwinCreateMask, ProtTwinEvaluatePicks)
     }
     planes = dict.fromkeys(("zFirst", "zLast"), "TwinZRangeWizard")
     threshold = dict.fromkeys(("threshold", "thresholdMode"), "TwinThresholdWizard")
@@ -80,6 +85,7 @@ def test_each_value_that_can_be_measured_has_its_wizard(project: Any) -> None:
         "diameter": "TwinDiameterWizard",
         "boxSize": "TwinBoxSizeWizard",
     }
+    assert found[ProtTwinClusterPicking] == {**planes, **threshold}
     assert found[ProtTwinCreateMask] == planes
     assert found[ProtTwinEvaluatePicks] == {"diameter": "TwinDiameterWizard"}
 

@@ -34,8 +34,10 @@ from .evaluation_form import (
 )
 from .picking_report import MOST_TOMOGRAMS_SHOWN, read_rows, write_rows
 from .protocol_base import TwinProtocol
+from .streaming import file_stamp
 
 SCORES_FILE, CURVES_FILE, MATCHES_FILE, PLOT_FILE = "scores.csv", "curves.csv", "matches.csv", "plot.png"
+SETTINGS = ("criterion", "tolerance", "minIou", "diameter", "kinds", "pairs", "tomograms", "useCandidates")
 POOLED = "all"
 """In the column of tomograms: all of them together."""
 
@@ -65,10 +67,16 @@ class ProtTwinEvaluatePicks(TwinProtocol):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        self._insertFunctionStep(self.evaluateStep, needsGPU=False)
-        self._insertFunctionStep(self.createOutputStep, needsGPU=False)
+        settings = self._digest(*self._settings())
+        self._insertFunctionStep(self.evaluateStep, settings, needsGPU=False)
+        self._insertFunctionStep(self.createOutputStep, settings, needsGPU=False)
 
-    def evaluateStep(self) -> None:
+    def _settings(self) -> List[Any]:
+        """Everything that the result depends on."""
+        values = [getattr(self, name).get() for name in SETTINGS]
+        return values + [file_stamp(pointer.get().getFileName()) for pointer in (self.inputPicks, self.inputTruth)]
+
+    def evaluateStep(self, settings: str) -> None:
         """Write both sets as the engine reads them, and have it compare them."""
         picks, truth = self.inputPicks.get(), self.inputTruth.get()
         tsIds, kinds = chosen_tomograms(self), chosen_kinds(self)
@@ -90,8 +98,9 @@ class ProtTwinEvaluatePicks(TwinProtocol):
         args += ["--matches", self._getExtraPath(MATCHES_FILE), "--plot", self._getExtraPath(PLOT_FILE)]
         Plugin.runTomotwin(self, "evaluate", args, expected=self._getExtraPath(MATCHES_FILE))
 
-    def createOutputStep(self) -> None:
-        """Make the sets of what is right, false and missed; empty ones are left out."""
+    def createOutputStep(self, settings: str) -> None:
+        """Make the sets of what is right, false and missed. Empty ones are left out, but where an earlier start has made one:
+        what the project knows of cannot be taken from it here."""
         picks, truth, kinds = self.inputPicks.get(), self.inputTruth.get(), chosen_kinds(self)
         table, groups = group_table(kinds, kind_names(picks), chosen_diameters(self, kinds))
         write_rows(self._getExtraPath(GROUPS_FILE), table)
@@ -102,7 +111,7 @@ class ProtTwinEvaluatePicks(TwinProtocol):
             OUTPUT_MISSED: (self.inputTruth, truth, set(found.missed), lambda one: groups[found.missed[one]]),
         }
         for name, (pointer, source, ids, regrouped) in chosen.items():
-            if ids:
+            if ids or hasattr(self, name):
                 output = SetOfCoordinates3D.create(self._getPath(), suffix=name)
                 copied(source, output, ids, regrouped)
                 self._defineOutputs(**{name: output})

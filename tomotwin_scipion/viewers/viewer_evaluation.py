@@ -107,5 +107,6 @@ class TwinEvaluationViewer(Viewer):
             mesg=words,
             title=title,
             height=min(len(rows), MOST_ROWS_SHOWN),
+            padding=30,  # its headings are bold, and are measured as if they were not
         )
         return [table, EvaluationPlotter(obj, title)]
