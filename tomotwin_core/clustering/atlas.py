@@ -3,12 +3,13 @@
 Simulated tomograms with all molecules of the library, with membranes and gold, are looked at exactly as a user's are: the
 same candidates are looked for, and the truth says what each of them is. That gives
 
-    space       in which copies of one molecule scatter alike in all directions (from the molecules trained on alone)
+    space       in which copies of one molecule scatter alike in all directions (from the molecules trained on alone), for
+                references; and the same for candidates with their surroundings, for clustering
     molecules   what each molecule looks like, for a guess at what a cluster is
     junk        what membranes, gold and the places between particles look like
 
-and, from molecules parted into random halves, how alike two references of one molecule are and how alike those of two
-molecules: the measure for merging clusters, which so depends on the model and on no number in this package.
+and, by clustering handfuls of molecules of the atlas among its junk, how wide groups have to be taken to come out as the
+molecules that they are. So what clustering takes for one species depends on the model and on no number in this package.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from tomotwin_core.clustering.candidates import Bulk, CandidateSettings, places_of_array
+from tomotwin_core.clustering.grouping import Scatter, grouped
 from tomotwin_core.embedding.dense import DenseEmbedder
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
@@ -38,10 +41,12 @@ from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
 
-_FORMAT = "tomotwin atlas 1"
+_FORMAT = "tomotwin atlas 2"
 JUNK = ("membrane", "gold", "ice")
 _FEWEST = 3
 _MOST_JUNK = 600
+_BREADTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 10.0)
+_DRAWS, _DRAWN, _FEWEST_DRAWN = 6, 10, 6
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class AtlasSettings:
     """Of the simulated tomograms: shape in model voxels, how many, membranes and gold in each, range of defocus."""
 
     shape: tuple[int, int, int] = (60, 240, 240)
-    tomograms: int = 12
+    tomograms: int = 6
     vesicles: int = 1
     membranes: int = 1
     gold: int = 6
@@ -59,33 +64,53 @@ class AtlasSettings:
 
 @dataclass(frozen=True)
 class Atlas:
-    """model_hash.  space: see the module; its centre is the mean embedding of the simulated tomograms.
+    """matrix (32, 32): of the space for references.  frame (96, 96): brings candidates' features into the one for clustering.
+    breadth: how many times wider than copies of a molecule scatter groups are taken.
 
-    offset (n, 32): embeddings at candidates less their tomogram's mean.  label (n,): which of `names` each is of; the first
-    names are `JUNK`, then the molecules'.  tomogram (n,): the simulated tomogram it is in.
+    features (n, 96): as of any candidates.  label (n,): which of `names` each is of; the first names are `JUNK`, then the
+    molecules'.
     """
 
     model_hash: str
-    space: Space
+    matrix: np.ndarray
+    frame: np.ndarray
+    breadth: float
     names: tuple[str, ...]
-    offset: np.ndarray
+    features: np.ndarray
     label: np.ndarray
-    tomogram: np.ndarray
 
-    def moved(self, offset: np.ndarray) -> np.ndarray:
-        """Embeddings less the mean of their tomogram (n, 32) -> unit vectors of the space."""
-        moved = offset @ self.space.matrix
-        return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-9))
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Its examples (n, 96) in the frame."""
+        return np.asarray(self.features @ self.frame)
+
+    @cached_property
+    def scatter(self) -> Scatter:
+        """How molecules scatter in the frame, as wide as groups are taken."""
+        known = self.label >= len(JUNK)
+        scatter = Scatter.fitted(self.vectors[known], self.label[known])
+        return replace(scatter, widths=self.breadth * scatter.widths)
+
+    @cached_property
+    def molecules(self) -> tuple[list[str], np.ndarray]:
+        """Names of the molecules and their middles (m, 96) in the frame."""
+        present = [k for k in range(len(JUNK), len(self.names)) if (self.label == k).any()]
+        return [self.names[k] for k in present], np.array([self.vectors[self.label == k].mean(0) for k in present])
 
     def save(self, path: Path) -> None:
         """One safetensors file."""
-        header = {"format": _FORMAT, "model_hash": self.model_hash, "names": list(self.names), "made_by": provenance()}
+        header = {
+            "format": _FORMAT,
+            "model_hash": self.model_hash,
+            "names": list(self.names),
+            "breadth": self.breadth,
+            "made_by": provenance(),
+        }
         tensors = {
-            "centre": torch.from_numpy(self.space.centre),
-            "matrix": torch.from_numpy(np.ascontiguousarray(self.space.matrix, np.float32)),
-            "offset": torch.from_numpy(self.offset.astype(np.float16)),
+            "matrix": torch.from_numpy(np.ascontiguousarray(self.matrix, np.float32)),
+            "frame": torch.from_numpy(np.ascontiguousarray(self.frame, np.float32)),
+            "features": torch.from_numpy(self.features.astype(np.float16)),
             "label": torch.from_numpy(self.label.astype(np.int16)),
-            "tomogram": torch.from_numpy(self.tomogram.astype(np.int16)),
         }
         write_safetensors(path, tensors, {"atlas": json.dumps(header)})
 
@@ -97,12 +122,9 @@ def load_atlas(path: Path) -> Atlas:
         header = json.loads(metadata["atlas"])
         if header["format"] != _FORMAT:
             raise KeyError("format")
-        space = Space(tensors["centre"].numpy(), tensors["matrix"].numpy())
-        columns = (tensors[k].numpy() for k in ("offset", "label", "tomogram"))
-        offset, label, tomogram = columns
-        return Atlas(
-            header["model_hash"], space, tuple(header["names"]), offset.astype(np.float32), label.astype(int), tomogram.astype(int)
-        )
+        matrix, frame, features, label = (tensors[k].numpy() for k in ("matrix", "frame", "features", "label"))
+        names, breadth = tuple(header["names"]), float(header["breadth"])
+        return Atlas(header["model_hash"], matrix, frame, breadth, names, features.astype(np.float32), label.astype(int))
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not an atlas; leave --atlas out to have one made") from error
 
@@ -110,38 +132,68 @@ def load_atlas(path: Path) -> Atlas:
 def make_atlas(model: Model, settings: AtlasSettings | None = None, device: str = "cpu") -> Atlas:
     """Simulate the library's molecules, with membranes and gold, and look at them through the model: some minutes."""
     settings = settings or AtlasSettings()
+    found = []
+    for index in progress(range(settings.tomograms), desc="atlas", unit="tomograms"):
+        found.append(atlas_examples(index, model, settings, device))
+    return atlas_from(found, model.hash, settings.seed)
+
+
+def atlas_from(found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], model_hash: str, seed: int) -> Atlas:
+    """The atlas out of what `atlas_examples` saw in each simulated tomogram."""
+    names, trained = _names()
+    rng = np.random.default_rng(seed)
+    offset, features, label = (np.concatenate([f[part] for f in found]) for part in range(3))
+    chosen = _thinned(label, rng)
+    offset, features, label = offset[chosen], features[chosen], label[chosen]
+    counts = np.bincount(label, minlength=len(names))
+    known = np.array([name in trained for name in names])[label] & (counts[label] >= _FEWEST)
+    matrix, frame = (
+        Space.fitted(x[known], label[known], np.zeros((1, x.shape[1]), np.float32)).matrix for x in (offset, features)
+    )
+    atlas = Atlas(model_hash, matrix, frame, 1.0, names, features, label)
+    return replace(atlas, breadth=best_breadth(atlas, np.unique(label[known]), rng))
+
+
+def _names() -> tuple[tuple[str, ...], set[str]]:
+    """Junk and molecules in their order, and which of them the space may be learnt from."""
     library = load_library()
     ids = [i for i in library.ids() if library.entries[i].split in ("train", "heldout")]
-    trained = {i for i in ids if library.entries[i].split == "train"}
-    note(f"an atlas of {len(ids)} molecules is made for the model {model.hash}, once")
-    molecules = Molecules({i: library.density(i) for i in ids}, MODEL_VOXEL_SIZE_A)
-    embedder = DenseEmbedder(model.network, device)
-    names = (*JUNK, *ids)
-    rng = np.random.default_rng(settings.seed)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for index in progress(range(settings.tomograms), desc="atlas", unit="tomograms"):
-        found.append(_one(index, molecules, embedder, names, settings, rng, device))
-    offset = np.concatenate([f[0] for f in found])
-    label = np.concatenate([f[1] for f in found])
-    tomogram = np.repeat(np.arange(len(found)), [len(f[1]) for f in found])
-    chosen = _thinned(label, rng)
-    offset, label, tomogram = offset[chosen], label[chosen], tomogram[chosen]
-    known = np.isin(label, [k for k, name in enumerate(names) if name in trained])
-    counted = known & (np.bincount(label, minlength=len(names))[label] >= _FEWEST)
-    space = Space.fitted(offset[counted], label[counted], np.zeros((1, offset.shape[1]), np.float32))
-    return Atlas(model.hash, space, names, offset, label, tomogram)
+    return (*JUNK, *ids), {i for i in ids if library.entries[i].split == "train"}
 
 
-def _one(
-    index: int,
-    molecules: Molecules,
-    embedder: DenseEmbedder,
-    names: Sequence[str],
-    settings: AtlasSettings,
-    rng: np.random.Generator,
-    device: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and labels of the candidates of one simulated tomogram."""
+def best_breadth(atlas: Atlas, trained: np.ndarray, rng: np.random.Generator) -> float:
+    """How wide groups have to be taken so that ten molecules among junk come out best, on average over some draws.
+
+    trained : numbers of the molecules that take part.  A molecule comes out as well as the worse of purity and completeness
+    of its best group.
+    """
+    score = np.zeros(len(_BREADTHS))
+    junk = np.flatnonzero(atlas.label < len(JUNK))
+    counts = np.bincount(atlas.label, minlength=len(atlas.names))
+    many = trained[counts[trained] >= _FEWEST_DRAWN]
+    for _ in range(_DRAWS):
+        drawn = rng.choice(many, min(_DRAWN, len(many)), replace=False)
+        rows = np.concatenate([np.flatnonzero(np.isin(atlas.label, drawn)), rng.permutation(junk)[: 2 * _DRAWN * _FEWEST_DRAWN]])
+        truth = atlas.label[rows]
+        for index, breadth in enumerate(_BREADTHS):
+            label, _ = grouped(atlas.vectors[rows], replace(atlas, breadth=breadth).scatter, _FEWEST)
+            for molecule in drawn:
+                inside = np.bincount(label[(truth == molecule) & (label >= 0)], minlength=1)
+                size = np.bincount(label[label >= 0], minlength=len(inside))[: len(inside)]
+                worse = np.minimum(inside / np.maximum(size, 1), inside / (truth == molecule).sum())
+                score[index] += float(worse.max())
+    return float(_BREADTHS[int(score.argmax())])
+
+
+def atlas_examples(
+    index: int, model: Model, settings: AtlasSettings, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings less their mean, features and labels of the candidates of one simulated tomogram, which depends on the
+    settings and its index alone."""
+    names, _ = _names()
+    library = load_library()
+    molecules = Molecules({i: library.density(i) for i in names[len(JUNK) :]}, MODEL_VOXEL_SIZE_A)
+    rng = np.random.default_rng((settings.seed, index))
     low, high = settings.defocus_um
     defocus = low + (high - low) * (index + 0.5) / settings.tomograms
     acquisition = replace(Acquisition(), defocus_um=defocus, dose_e_per_A2=float(rng.uniform(90, 150)))
@@ -155,14 +207,14 @@ def _one(
         gold=settings.gold,
     )
     made = simulate_tomogram(molecules, sample, acquisition, rng, f"atlas_{index}", device, Extras(labels=True))
-    embeddings, particleness = embedder.whole(normalise_local(-made.volume))
+    embeddings, particleness = DenseEmbedder(model.network, device).whole(normalise_local(-made.volume))
     flat = embeddings.reshape(-1, embeddings.shape[-1])
     bulk = Bulk.of(flat[rng.choice(len(flat), min(20_000, len(flat)), replace=False)])
-    places, embedding = places_of_array(embeddings, particleness, bulk, CandidateSettings())
+    places, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
     assert made.labels is not None
     label = _labelled(places * STRIDE, made.truth.xyz[:, ::-1], made.truth.label, made.labels, molecules, names)
     kept = label >= 0
-    return (embedding - bulk.centre)[kept], label[kept]
+    return (embedding - bulk.centre)[kept], features[kept], label[kept]
 
 
 def _labelled(

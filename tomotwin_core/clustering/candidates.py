@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
@@ -24,6 +25,9 @@ _SHRINKAGE = 0.02
 # Places closer than this, in steps of the embedding grid, are one place.
 _SAME_STEPS = 1.8
 _SIZES_STEPS = 8
+# The surroundings of a place, in steps: a ball, weighted by a Gaussian of this width, and two shells about it.
+_BALL_SIGMA, _SHELLS = 0.8, ((1.5, 2.5), (2.5, 3.5))
+HALO = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Candidates:
     """n places of several tomograms.
 
     tomogram (n,) int: which of `names`.  xyz (n, 3) float64: voxels of the original tomogram.  xyz_A (n, 3): the same
-    in A.  embedding (n, 32) float32: the unit vector at the place.  offset (n, 32): the same less the mean of its tomogram.
+    in A.  embedding (n, 32) float32: the unit vector at the place.  features (n, 96): the mean embedding of a ball about the place
+    and of two shells about that, each less the mean of its tomogram; what surrounds a place tells more than the place alone.
     particleness (n,) logits.  salience (n,): deviations above the tomogram's median.  diameter_A (n,): rough size of what is
     salient about the place.
     """
@@ -51,7 +56,7 @@ class Candidates:
     xyz: np.ndarray
     xyz_A: np.ndarray
     embedding: np.ndarray
-    offset: np.ndarray
+    features: np.ndarray
     particleness: np.ndarray
     salience: np.ndarray
     diameter_A: np.ndarray
@@ -74,7 +79,7 @@ class Candidates:
         return cls(names, **columns)
 
 
-_COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "offset", "particleness", "salience", "diameter_A")
+_COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "features", "particleness", "salience", "diameter_A")
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,10 @@ def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = 
     settings = settings or CandidateSettings()
     bulk = Bulk.of(field.sample())
     found = []
-    for z0, z1, low, high in progress(list(field.slabs(halo=2)), desc=f"candidates of {field.tomogram}", unit="slabs"):
+    for z0, z1, low, high in progress(list(field.slabs(halo=HALO)), desc=f"candidates of {field.tomogram}", unit="slabs"):
         embeddings, particleness = field.embeddings(low, high), field.particleness(low, high)
         found.append(candidates_in(embeddings, particleness, bulk, settings, (z0 - low, z1 - low), low))
-    zyx, embedding, logit, salience, steps = (np.concatenate([part[i] for part in found]) for i in range(5))
+    zyx, embedding, features, logit, salience, steps = (np.concatenate([part[i] for part in found]) for i in range(6))
     apart = np.flatnonzero(_apart(zyx, logit))
     order = apart[np.argsort(-salience[apart], kind="stable")][: settings.most]
     xyz_A = zyx[order, ::-1] * field.spacing_A
@@ -126,7 +131,7 @@ def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = 
         inside,
         xyz_A,
         embedding[order],
-        embedding[order] - bulk.centre,
+        features[order],
         logit[order],
         salience[order].astype(np.float32),
         (steps[order] * field.spacing_A).astype(np.float32),
@@ -135,11 +140,11 @@ def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = 
 
 def places_of_array(
     embeddings: np.ndarray, particleness: np.ndarray, bulk: Bulk, settings: CandidateSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a whole field in memory: zyx (n, 3) grid places and their embeddings (n, 32)."""
-    places, embedding, logit, _, _ = candidates_in(embeddings, particleness, bulk, settings)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of a whole field in memory: zyx (n, 3) grid places, their embeddings (n, 32) and features (n, 96)."""
+    places, embedding, features, logit, _, _ = candidates_in(embeddings, particleness, bulk, settings)
     keep = _apart(places, logit)
-    return places[keep], embedding[keep]
+    return places[keep], embedding[keep], features[keep]
 
 
 def candidates_in(
@@ -149,11 +154,11 @@ def candidates_in(
     settings: CandidateSettings,
     planes: tuple[int, int] | None = None,
     first: int = 0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Places in an array of embeddings [z, y, x, 32] with particleness [z, y, x], looked for in some of its planes.
 
-    first : the grid plane that plane 0 is.  Returns zyx (n, 3) grid places, embeddings (n, 32), particleness (n,), salience
-    (n,) and diameters in steps (n,).
+    first : the grid plane that plane 0 is.  Returns, with places that nearly coincide still among them, zyx (n, 3) grid
+    places, embeddings (n, 32), features (n, 96), particleness (n,), salience (n,) and diameters in steps (n,).
     """
     low, high = planes or (0, len(embeddings))
     salience = bulk.salience(embeddings)
@@ -162,7 +167,32 @@ def candidates_in(
     )
     places = np.unique(places, axis=0)
     at = tuple(places.T)
-    return places + (first, 0, 0), embeddings[at], particleness[at], salience[at], _diameters(salience, places)
+    features = surroundings(embeddings, places) - np.tile(bulk.centre, 1 + len(_SHELLS))
+    return (
+        places + (first, 0, 0),
+        embeddings[at],
+        features.astype(np.float32),
+        particleness[at],
+        salience[at],
+        _diameters(salience, places),
+    )
+
+
+def surroundings(embeddings: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Mean embeddings [z, y, x, d] about places (n, 3): (n, 3 d), of the ball and of each shell; beyond a face the face's."""
+    reach = int(np.ceil(_SHELLS[-1][1]))
+    offsets = np.array(list(product(range(-reach, reach + 1), repeat=3)))
+    distance = np.linalg.norm(offsets, axis=1)
+    weights = [np.where(distance < 2.5, np.exp(-(distance**2) / (2 * _BALL_SIGMA**2)), 0.0)]
+    weights += [((distance >= low) & (distance < high)).astype(float) for low, high in _SHELLS]
+    last = np.array(embeddings.shape[:3]) - 1
+    out = np.zeros((len(weights), len(places), embeddings.shape[-1]), np.float32)
+    for index in np.flatnonzero(np.sum(weights, axis=0) > 0):
+        found = embeddings[tuple(np.clip(places + offsets[index], 0, last).T)]
+        for part, weight in zip(out, weights, strict=True):
+            if weight[index]:
+                part += np.float32(weight[index] / weight.sum()) * found
+    return np.concatenate(list(out), axis=1)
 
 
 def _maxima(values: np.ndarray, floor: float, low: int, high: int) -> np.ndarray:

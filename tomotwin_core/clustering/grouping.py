@@ -5,14 +5,16 @@ The space of comparison is made so that copies of one molecule scatter alike in 
 one molecule is not a matter of taste: a group's members are x ~ N(m, w I), its mean m ~ N(m0, B), its width w one of those
 that molecules of the library have. m and w are integrated out (for B, known from the atlas, in closed form, the model of
 probabilistic discriminant analysis: Ioffe 2006; Prince and Elder 2007), which leaves the evidence of a set of candidates as
-one group. Groups start as small sets (k-means) and are
+one group. How likely groups of these sizes are beforehand is that of a Chinese restaurant process (Aldous 1985) in which a
+candidate is a stranger as often as one in five. Groups start as small sets (k-means) and are
 
-    merged   while the evidence of the two as one group is larger than as two, the largest gain first
-    sorted   each candidate goes to the group that predicts it best, without counting itself there, or to none where a
-             group of its own would predict it better
+    sorted   each candidate goes to the group that predicts it, without counting itself there, or to none where a group of
+             its own would predict it better; drawn by these probabilities, because always taking the best one cuts groups
+             off at the border between them, where the parts of one then look tighter than the whole
+    merged   while the evidence of two as one group is larger than as two, the largest gain first
     split    where the two halves of a group (k-means) have more evidence than the whole
 
-until nothing changes. What no group predicts, and groups that stay too small, are noise.
+three times, and at last sorted without drawing. What no group predicts, and groups that stay too small, are noise.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammaln
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 _PER_START = 6
 _MOST_STARTS = 400
-_SWEEPS = 6
+_ROUNDS, _SWEEPS, _DRAWN_SWEEPS = 3, 6, 2
 _SHRINKAGE = 0.3
 _CHUNK = 4096
+# Beforehand so many candidates of all are strangers to any group.
+_STRANGERS = 0.25
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,14 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
     if n < max(2 * fewest, 3):
         return np.full(n, -1), np.zeros(n)
     turned = scatter.turned(np.asarray(vectors, float))
+    rng = np.random.default_rng(seed)
     label = _start(turned, seed)
-    label = _merged(turned, label, scatter)
-    probability = np.zeros(n)
-    for _ in range(2):
-        label, probability = _sorted(turned, label, scatter)
-        label = _split(turned, label, scatter, fewest, seed)
+    for _ in range(_ROUNDS):
+        label, _ = _sorted(turned, label, scatter, rng)
         label = _merged(turned, label, scatter)
+        label = _split(turned, label, scatter, fewest, seed)
+    label, _ = _sorted(turned, label, scatter, rng)
+    label = _merged(turned, label, scatter)
     label, probability = _sorted(turned, label, scatter)
     return _named(label, probability, fewest)
 
@@ -121,6 +127,11 @@ def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: 
     return np.asarray(top + np.log(np.exp(stacked - top).mean(0)))
 
 
+def _prior_of_joining(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """Log odds beforehand that sets of a and b of n candidates are one group, and not two."""
+    return np.asarray(gammaln(a + b) - gammaln(a) - gammaln(b) - np.log(_STRANGERS * n))
+
+
 def _start(vectors: np.ndarray, seed: int) -> np.ndarray:
     k = int(np.clip(len(vectors) // _PER_START, 2, _MOST_STARTS))
     kind = KMeans if len(vectors) <= 8 * _MOST_STARTS else MiniBatchKMeans
@@ -134,7 +145,7 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
     if not grouped.any():
         return label
     _, label[grouped] = np.unique(label[grouped], return_inverse=True)
-    k = int(label.max()) + 1
+    k, n = int(label.max()) + 1, len(vectors)
     sums = _Sums.of(vectors[grouped], label[grouped], k)
     own = evidence(sums.count, sums.total, sums.square, scatter)
     gain = np.full((k, k), -np.inf)
@@ -143,7 +154,7 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
 
     def compare(i: int) -> None:
         both = evidence(sums.count + sums.count[i], sums.total + sums.total[i], sums.square + sums.square[i], scatter)
-        row = np.where(alive, both - own - own[i], -np.inf)
+        row = np.where(alive, both - own - own[i] + _prior_of_joining(sums.count, sums.count[i], n), -np.inf)
         row[i] = -np.inf
         gain[i], gain[:, i] = row, row
 
@@ -164,10 +175,12 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
     return label
 
 
-def _sorted(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
-    """Every candidate to the group that predicts it best, or to none."""
+def _sorted(
+    vectors: np.ndarray, label: np.ndarray, scatter: Scatter, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every candidate to the group that predicts it best, or to none; with `rng` to one drawn by these probabilities."""
     probability = np.zeros(len(label))
-    for _ in range(_SWEEPS):
+    for _ in range(_DRAWN_SWEEPS if rng else _SWEEPS):
         before = label.copy()
         grouped = label >= 0
         if not grouped.any():
@@ -179,8 +192,8 @@ def _sorted(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[n
         for low in range(0, len(vectors), _CHUNK):
             part = slice(low, low + _CHUNK)
             score = _predictions(vectors[part], label[part], sums, scatter)
-            score = np.concatenate([score, alone[part, None]], axis=1)
-            best = score.argmax(1)
+            score = np.concatenate([score, alone[part, None] + np.log(_STRANGERS * len(vectors))], axis=1)
+            best = (score + rng.gumbel(size=score.shape)).argmax(1) if rng else score.argmax(1)
             top = score.max(1, keepdims=True)
             share = np.exp(score - top)
             probability[part] = share[np.arange(len(best)), best] / share.sum(1)
@@ -235,6 +248,7 @@ def _split(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, fewest: int
         sums = _Sums.of(vectors[own], halves, 2)
         apart = evidence(sums.count, sums.total, sums.square, scatter).sum()
         whole = evidence(sums.count.sum(), sums.total.sum(0), sums.square.sum(), scatter)
+        whole = whole + _prior_of_joining(sums.count[0], sums.count[1], len(vectors))
         if apart > whole and sums.count.min() >= fewest:
             label[own[halves == 1]] = label.max() + 1
     return label

@@ -24,7 +24,6 @@ Kind = Literal["species", "membrane", "gold", "ice", "edge", "unsure"]
 _NEAREST = 15
 # A kind is said where it speaks for more than this share of a group.
 _MAJORITY = 0.5
-_GOLD_HALO_A = 0.0
 _EDGE_A = 60.0
 # Neighbours within this distance make a sheet where there are so many and their smallest extent is so small beside the next.
 _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
@@ -32,8 +31,8 @@ _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
 
 @dataclass(frozen=True)
 class Signs:
-    """Of each candidate, shares within 0 to 1 (n,): membrane, gold, ice, molecule by looks; sheet, edge by place; dark: in a
-    dark blob of the tomogram, NaN where that is not known."""
+    """Of each candidate. looks (n, 4): shares of `JUNK` and of molecules among the examples that it resembles, NaN without an
+    atlas.  edge (n,): 1 at a face.  dark (n,): 1 in a dark blob of the tomogram, NaN where that is not known."""
 
     looks: np.ndarray
     edge: np.ndarray
@@ -41,7 +40,7 @@ class Signs:
 
 
 def signs(scene: Scene, atlas: Atlas | None) -> Signs:
-    """What can be told of each candidate by itself. looks (n, 4): shares of `JUNK` and of molecules."""
+    """What can be told of each candidate by itself."""
     return Signs(_looks(scene, atlas), _at_edge(scene), _dark(scene))
 
 
@@ -95,11 +94,12 @@ def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
     weight = 1.0 / np.maximum(np.bincount(kind, minlength=len(JUNK) + 1), 1)
     # Molecules are many kinds: as many as the others together.
     weight[len(JUNK)] *= len(JUNK)
-    examples, units = atlas.moved(atlas.offset), scene.units
+    examples, vectors = atlas.vectors - scene.origin, scene.vectors
+    square = (examples**2).sum(1)
     out = np.zeros((len(scene), len(JUNK) + 1))
-    for low in range(0, len(units), 2048):
-        cosine = units[low : low + 2048] @ examples.T
-        near = np.argpartition(-cosine, _NEAREST, axis=1)[:, :_NEAREST]
+    for low in range(0, len(vectors), 2048):
+        distance = square - 2 * vectors[low : low + 2048] @ examples.T
+        near = np.argpartition(distance, _NEAREST, axis=1)[:, :_NEAREST]
         votes = weight[kind[near]]
         for k in range(out.shape[1]):
             out[low : low + 2048, k] = (votes * (kind[near] == k)).sum(1) / votes.sum(1)

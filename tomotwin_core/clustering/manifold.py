@@ -14,24 +14,24 @@ import numpy as np
 _NEIGHBOURS, _MIN_DIST = 15, 0.1
 
 
-def manifold(units: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarray:
-    """Unit vectors (n, d) -> places on the map (n, 2) float32; the same seed gives the same map."""
-    if fast or len(units) < 2 * _NEIGHBOURS:
-        return _principal(units)
+def manifold(vectors: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarray:
+    """Vectors (n, d) of the frame -> places on the map (n, 2) float32; the same seed gives the same map."""
+    if fast or len(vectors) < 2 * _NEIGHBOURS:
+        return _principal(vectors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap tells that a seed costs it its threads
         import umap
 
         reducer = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DIST, metric="euclidean", random_state=seed)
-        return np.asarray(reducer.fit_transform(units), np.float32)
+        return np.asarray(reducer.fit_transform(vectors), np.float32)
 
 
-def _principal(units: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(units), 2), np.float32)
-    if len(units) < 3:
-        out[:, 0] = np.arange(len(units))
+def _principal(vectors: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(vectors), 2), np.float32)
+    if len(vectors) < 3:
+        out[:, 0] = np.arange(len(vectors))
         return out
-    centred = units - units.mean(0)
+    centred = vectors - vectors.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     # The sign of an axis is free: its largest component is positive, so that the same candidates give the same map.
     axes = axes[:2] * np.sign(axes[:2][np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]

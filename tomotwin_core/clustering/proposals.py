@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from tomotwin_core.clustering.atlas import JUNK, Atlas
+from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.kinds import Kind, Signs, kind_of
 from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.structures.library import load_library
@@ -78,7 +78,7 @@ def proposals_of(
     if names:
         return made
     width = max(len(str(len(made))), 2)
-    return [_renamed(p, f"cluster_{i:0{width}d}") for i, p in enumerate(made, 1)]
+    return [replace(p, name=f"cluster_{i:0{width}d}") for i, p in enumerate(made, 1)]
 
 
 def without_satellites(scene: Scene, label: np.ndarray, atlas: Atlas | None) -> np.ndarray:
@@ -112,7 +112,8 @@ def _share_beside(scene: Scene, own: np.ndarray, theirs: np.ndarray, reach_A: fl
 
 def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Signs, name: str) -> Proposal:
     kind, why = kind_of(scene, found, members)
-    units = scene.units[members]
+    units = scene.vectors[members]
+    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-9)
     middle = units.sum(0)
     others = middle - units
     others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-9)
@@ -139,9 +140,11 @@ def alike(scene: Scene, members: np.ndarray, atlas: Atlas | None, count: int = _
     """The molecules of the library that the middle of these rows looks most alike."""
     if atlas is None:
         return []
-    names, middles = _library(atlas)
+    names, middles = atlas.molecules
+    middles = middles - scene.origin
     middle = scene.vectors[members].mean(0)
-    cosine = middles @ (middle / max(float(np.linalg.norm(middle)), 1e-9))
+    length = np.linalg.norm(middles, axis=1) * max(float(np.linalg.norm(middle)), 1e-9)
+    cosine = middles @ middle / np.maximum(length, 1e-9)
     return [Alike(names[i], round(float(cosine[i]), 4)) for i in np.argsort(-cosine)[:count]]
 
 
@@ -156,40 +159,20 @@ def _diameter(scene: Scene, members: np.ndarray, atlas: Atlas | None) -> float:
     return float((weight * sizes).sum() / weight.sum())
 
 
-def _library(atlas: Atlas) -> tuple[list[str], np.ndarray]:
-    """Names of the atlas's molecules and the unit vectors (n, 32) of their middles."""
-    names, middles = [], []
-    for index in range(len(JUNK), len(atlas.names)):
-        own = atlas.offset[atlas.label == index]
-        if len(own):
-            names.append(atlas.names[index])
-            middles.append(own.mean(0))
-    return names, atlas.moved(np.array(middles))
-
-
-def _renamed(proposal: Proposal, name: str) -> Proposal:
-    from dataclasses import replace
-
-    return replace(proposal, name=name)
-
-
 def verdict(scene: Scene, proposals: Sequence[Proposal]) -> str:
     """What was found, or why nothing was, in words."""
     where = f"{len(scene.tomograms)} tomogram" + ("s" if len(scene.tomograms) != 1 else "")
     if not len(scene):
         return f"Nothing stands out of the background of {where}: it looks empty."
+    if not proposals:
+        return f"{len(scene)} places of {where} stand out, but no group of them is alike: no species is proposed."
     kinds = Counter(p.kind for p in proposals)
-    junk = [f"{n} of {_PLURAL[k]}" for k, n in kinds.items() if k in _PLURAL]
-    beside = f"; {', '.join(junk)} set apart" if junk else ""
+    beside = ", ".join(f"{n} of {_WORDS[kind]}" for kind, n in kinds.items() if kind != "species")
+    beside = f"; set apart: {beside}" if beside else ""
     if not kinds["species"]:
-        if not proposals:
-            return f"{len(scene)} places of {where} stand out, but no {_FEW} of them are alike: no species is proposed."
         return f"No species is proposed in {where}{beside}."
-    species = [p for p in proposals if p.kind == "species"]
-    taken = sum(p.count for p in species)
-    plural = "" if len(species) == 1 else "s"
-    return f"{len(species)} proposed species{plural and ''} with {taken} of {len(scene)} candidates in {where}{beside}."
+    taken = sum(p.count for p in proposals if p.kind == "species")
+    return f"{kinds['species']} species proposed, with {taken} of {len(scene)} candidates of {where}{beside}."
 
 
-_PLURAL = {"membrane": "membrane", "gold": "gold or other dark blobs", "ice": "empty ice", "edge": "edges", "unsure": "uncertain things"}
-_FEW = "group"
+_WORDS = {"membrane": "membrane", "gold": "gold or other dark blobs", "ice": "empty ice", "edge": "the faces", "unsure": "uncertain things"}

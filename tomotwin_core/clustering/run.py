@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomotwin_core.clustering.atlas import JUNK, Atlas
+from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
 from tomotwin_core.clustering.grouping import Scatter, grouped
 from tomotwin_core.clustering.kinds import signs
@@ -49,15 +49,19 @@ def scene_of(fields: Sequence[EmbeddingField], atlas: Atlas | None, settings: Cl
         samples.append(one.sample(max(_SAMPLED // len(fields), 2000)))
         infos.append(_info(one, files))
     everything = np.concatenate(samples)
-    space = (
-        replace(atlas.space, centre=everything.mean(0).astype(np.float32))
-        if atlas is not None
-        else Space.fitted(everything, np.zeros(len(everything), int), everything)
-    )
+    centre = everything.mean(0).astype(np.float32)
+    if atlas is not None:
+        space, frame, origin = Space(centre, atlas.matrix), atlas.frame, atlas.scatter.mean
+    else:
+        # Without examples of molecules: the ball alone, and everything there is made to scatter alike.
+        space = Space.fitted(everything, np.zeros(len(everything), int), everything)
+        frame = np.zeros((parts[0].features.shape[1], space.matrix.shape[1]), np.float32)
+        frame[: len(space.matrix)] = space.matrix
+        origin = np.zeros(frame.shape[1], np.float32)
     candidates = Candidates.joined(parts)
     blank = np.zeros((len(candidates), 2), np.float32)
     ids = np.arange(len(candidates))
-    scene = Scene(tuple(infos), candidates, ids, blank, space, everything, fields[0].model_hash, settings.seed)
+    scene = Scene(tuple(infos), candidates, ids, blank, space, frame, origin, everything, fields[0].model_hash, settings.seed)
     return mapped(scene, settings)
 
 
@@ -65,7 +69,7 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
     """The scene with a map of its own candidates."""
     if len(scene) > 30 and not settings.fast_map:
         note(f"a map of {len(scene)} candidates is drawn (UMAP)")
-    return replace(scene, map=manifold(scene.units, settings.seed, settings.fast_map), seed=settings.seed)
+    return replace(scene, map=manifold(scene.vectors, settings.seed, settings.fast_map), seed=settings.seed)
 
 
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
@@ -77,12 +81,11 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
 
 
 def scatter_of(scene: Scene, atlas: Atlas | None) -> Scatter:
-    """How molecules scatter in the scene's space."""
-    if atlas is None:
-        moved = (scene.everything - scene.everything.mean(0)) @ scene.space.matrix
-        return Scatter.unknown(np.cov(moved.T))
-    known = atlas.label >= len(JUNK)
-    return Scatter.fitted(atlas.offset[known] @ atlas.space.matrix, atlas.label[known])
+    """How molecules scatter in the scene's frame."""
+    if atlas is not None:
+        return replace(atlas.scatter, mean=atlas.scatter.mean - scene.origin)
+    moved = (scene.everything - scene.everything.mean(0)) @ scene.space.matrix
+    return Scatter.unknown(np.cov(moved.T))
 
 
 def _info(field: EmbeddingField, files: dict[str, Path]) -> TomogramInfo:

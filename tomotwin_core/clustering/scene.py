@@ -24,7 +24,7 @@ from tomotwin_core.picking.references import Space
 
 FILE = "embeddings.safetensors"
 _FORMAT = "tomotwin candidates 1"
-_COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "offset", "particleness", "salience", "diameter_A")
+_COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "features", "particleness", "salience", "diameter_A")
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,17 @@ class TomogramInfo:
 
 @dataclass(frozen=True)
 class Scene:
-    """ids (n,): the candidates' lasting numbers.  map (n, 2): for the eye.  space: centred on `everything`, embeddings
-    (m, 32) from all over the tomograms."""
+    """ids (n,): the candidates' lasting numbers.  map (n, 2): for the eye.  space: for references, centred on `everything`,
+    embeddings (m, 32) from all over the tomograms.  frame (96, d), origin (d,): bring features into the frame for
+    clustering, about the middle of what molecules look like there."""
 
     tomograms: tuple[TomogramInfo, ...]
     candidates: Candidates
     ids: np.ndarray
     map: np.ndarray
     space: Space
+    frame: np.ndarray
+    origin: np.ndarray
     everything: np.ndarray
     model_hash: str
     seed: int
@@ -58,14 +61,8 @@ class Scene:
 
     @property
     def vectors(self) -> np.ndarray:
-        """Candidates in the space, each less its own tomogram's mean (n, 32), not of unit length."""
-        return np.asarray(self.candidates.offset @ self.space.matrix)
-
-    @property
-    def units(self) -> np.ndarray:
-        """The same as unit vectors."""
-        vectors = self.vectors
-        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
+        """Candidates in the frame (n, d), not of unit length."""
+        return np.asarray(self.candidates.features @ self.frame - self.origin)
 
     @property
     def volume_um3(self) -> np.ndarray:
@@ -102,6 +99,8 @@ class Scene:
             "map": torch.from_numpy(self.map.astype(np.float32)),
             "space.centre": torch.from_numpy(np.ascontiguousarray(self.space.centre, np.float32)),
             "space.matrix": torch.from_numpy(np.ascontiguousarray(self.space.matrix, np.float32)),
+            "frame": torch.from_numpy(np.ascontiguousarray(self.frame, np.float32)),
+            "origin": torch.from_numpy(np.ascontiguousarray(self.origin, np.float32)),
             "everything": torch.from_numpy(self.everything.astype(np.float16)),
         }
         write_safetensors(folder / FILE, tensors, {"candidates": json.dumps(header)})
@@ -124,6 +123,8 @@ def load_scene(folder: Path) -> Scene:
             tensors["ids"].numpy(),
             tensors["map"].numpy(),
             Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy()),
+            tensors["frame"].numpy(),
+            tensors["origin"].numpy(),
             tensors["everything"].numpy().astype(np.float32),
             header["model_hash"],
             int(header["seed"]),

@@ -1,0 +1,231 @@
+"""Clusters: planted groups come back with their members, noise stays noise, averages show what was planted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from planted import FieldMaker
+from planted_clusters import SIZE, apart, species_field
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from tomotwin_core.clustering.atlas import JUNK, Atlas, best_breadth, kept_atlas, load_atlas
+from tomotwin_core.clustering.averaging import average_of
+from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
+from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
+from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
+from tomotwin_core.clustering.proposals import proposals_of, without_satellites
+from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.errors import UserError
+from tomotwin_core.picking.references import Space
+
+SHAPE = (28, 40, 40)
+
+
+def scatter(d: int = 8, within: float = 0.2, between: float = 4.0) -> Scatter:
+    return Scatter(np.zeros(d), np.eye(d), np.full(d, between), np.array([within / 2, within, 2 * within]))
+
+
+def planted_groups(counts: list[int], noise: int, d: int = 8, seed: int = 0) -> tuple[NDArray, NDArray]:
+    rng = np.random.default_rng(seed)
+    middles = rng.normal(scale=2.0, size=(len(counts), d))
+    label = np.repeat(np.arange(len(counts)), counts)
+    members = middles[label] + rng.normal(scale=np.sqrt(0.2), size=(len(label), d))
+    vectors = np.concatenate([members, rng.normal(scale=2.0, size=(noise, d))])
+    return vectors, np.concatenate([label, np.full(noise, -1)])
+
+
+def test_planted_groups_come_back_the_largest_first_and_strangers_stay_out() -> None:
+    vectors, truth = planted_groups([60, 40, 25, 10], noise=60)
+    label, probability = grouped(vectors, scatter())
+    assert label.max() == 3, "as many groups as were planted"
+    for k, count in enumerate([60, 40, 25, 10]):
+        own = truth == k
+        assert (label[own] == k).sum() >= 0.9 * count
+        assert (label[~own] == k).sum() <= 0.1 * count
+    assert (label[truth < 0] < 0).mean() > 0.9
+    assert (probability[label < 0] == 0).all() and np.median(probability[label >= 0]) > 0.9
+
+
+def test_the_same_seed_gives_the_same_groups() -> None:
+    vectors, _ = planted_groups([30, 20], noise=30)
+    first, second = grouped(vectors, scatter(), seed=5), grouped(vectors, scatter(), seed=5)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_strangers_alone_make_no_group_and_a_handful_of_candidates_none() -> None:
+    vectors, _ = planted_groups([], noise=150)
+    assert (grouped(vectors, scatter())[0] < 0).all()
+    assert (grouped(vectors[:4], scatter())[0] < 0).all()
+    assert len(grouped(vectors[:0], scatter())[0]) == 0
+
+
+def test_evidence_is_that_of_the_joint_normal_distribution() -> None:
+    rng = np.random.default_rng(3)
+    known = Scatter(np.zeros(2), np.eye(2), np.array([3.0, 0.5]), np.array([0.4]))
+    x = rng.normal(size=(5, 2))
+    found = evidence(np.array(5.0), x.sum(0), np.array((x**2).sum()), known)
+    wanted = 0.0
+    for axis in range(2):
+        covariance = known.between[axis] * np.ones((5, 5)) + 0.4 * np.eye(5)
+        _, logdet = np.linalg.slogdet(2 * np.pi * covariance)
+        wanted -= 0.5 * (logdet + x[:, axis] @ np.linalg.solve(covariance, x[:, axis]))
+    assert found == pytest.approx(wanted)
+
+
+def test_candidates_lie_where_something_was_planted_in_the_voxels_of_the_tomogram(make_field: FieldMaker) -> None:
+    places = apart(SHAPE, 30, 7.0)
+    field = make_field(species_field(SHAPE, places, np.arange(30) % 3), voxel_size_A=13.0)
+    found = find_candidates(field)
+    distance, nearest = cKDTree(found.xyz).query(places[:, ::-1] * 20.0 / 13.0)
+    assert distance.max() < 10.0 / 13.0, "each within half a step"
+    assert (found.salience[nearest] > found.salience.mean()).mean() > 0.9
+    assert len(cKDTree(found.xyz_A).query_pairs(20.0 * 1.5)) == 0, "no place twice"
+    np.testing.assert_allclose(found.xyz_A, found.xyz * 13.0)
+
+
+def test_layers_change_nothing_about_candidates(make_field: FieldMaker) -> None:
+    import zarr
+
+    places = apart(SHAPE, 25, 7.0, seed=4)
+    field = make_field(species_field(SHAPE, places, np.arange(25) % 2), name="whole")
+    whole = find_candidates(field)
+    group = zarr.open_group(str(field.path), mode="a")
+    for key in ("embeddings", "particleness"):
+        values = np.asarray(group[key][:])
+        del group[key]
+        layered = group.create_array(key, shape=values.shape, chunks=(5, *values.shape[1:]), dtype="float16")
+        layered[:] = values
+    from tomotwin_core.embedding import open_field
+
+    parts = find_candidates(open_field(field.path))
+    np.testing.assert_array_equal(parts.xyz, whole.xyz)
+    np.testing.assert_allclose(parts.features, whole.features, atol=1e-6)
+
+
+def test_a_field_of_nothing_has_no_candidates(make_field: FieldMaker) -> None:
+    empty = np.zeros((12, 16, 16, SIZE), np.float32)
+    empty[..., 0] = 1.0
+    assert len(find_candidates(make_field(empty))) == 0
+
+
+def test_surroundings_are_means_of_a_ball_and_two_shells() -> None:
+    values = np.zeros((11, 11, 11, 1), np.float32)
+    values[5, 5, 5] = 1.0
+    middle, beside, beyond = (surroundings(values, np.array([p]))[0] for p in ((5, 5, 5), (5, 5, 7), (5, 5, 8)))
+    assert middle[0] > beside[0] > 0 and middle[1] == middle[2] == 0
+    assert beside[1] > 0 and beside[2] == 0 and beyond[2] > 0 and beyond[1] == 0
+    np.testing.assert_allclose(surroundings(np.ones((9, 9, 9, 2), np.float32), np.array([[0, 0, 8]])), 1.0, rtol=1e-5)
+
+
+def test_an_average_shows_the_shape_that_its_boxes_hold_in_any_orientation() -> None:
+    rng = np.random.default_rng(1)
+    shape = np.zeros((17, 17, 17))
+    shape[8, 8, 3:14] = shape[8, 8:13, 4] = shape[4:8, 8, 12] = 1.0  # a hooked rod
+    shape = gaussian_filter(shape, 1.0)
+    boxes = []
+    for _ in range(24):
+        matrix = Rotation.random(random_state=rng.integers(1 << 31)).as_matrix()
+        boxes.append(turned(shape, matrix) + rng.normal(scale=0.5 * shape.std(), size=shape.shape))
+    found = average_of(np.array(boxes), 16.0)
+    # An average may lie in any orientation, but a rod stays long: extents of the bright part along its own axes.
+    assert elongation(found.volume) > 0.6 * elongation(shape) > 1.5 * elongation(np.mean(boxes, axis=0))
+    assert found.agreement > 0.5
+
+
+def turned(volume: NDArray, matrix: NDArray) -> NDArray:
+    from scipy.ndimage import affine_transform
+
+    middle = (np.array(volume.shape) - 1) / 2
+    return np.asarray(affine_transform(volume, matrix, middle - matrix @ middle, order=1))
+
+
+def elongation(volume: NDArray) -> float:
+    bright = np.clip(volume - 0.3 * volume.max(), 0, None)
+    at = np.indices(volume.shape).reshape(3, -1)
+    values = np.linalg.eigvalsh(np.cov(at, aweights=bright.ravel()))
+    return float(np.sqrt(values[2] / values[1]))
+
+
+def scene_with(xyz_A: NDArray, features: NDArray, side_A: float = 4000.0) -> Scene:
+    n, size = len(xyz_A), features.shape[1]
+    blank = np.zeros(n, np.float32)
+    table = Candidates(
+        ("tomo",), np.zeros(n, int), xyz_A / 10, xyz_A, features[:, :SIZE], features, blank, blank + 5, blank + 100
+    )  # fmt: skip
+    info = TomogramInfo("tomo", None, "tomo.zarr", 10.0, (int(side_A / 10),) * 3)
+    space = Space(np.zeros(SIZE, np.float32), np.eye(SIZE, dtype=np.float32))
+    return Scene(
+        (info,), table, np.arange(n), np.zeros((n, 2), np.float32), space, np.eye(size), np.zeros(size), features[:, :SIZE], "hash", 1
+    )  # fmt: skip
+
+
+def atlas_with(middles: NDArray, copies: int = 12, seed: int = 0) -> Atlas:
+    """Junk first, then molecules of the library, each about one of the middles (k, d)."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(len(middles)), copies)
+    features = (middles[label] + rng.normal(scale=0.3, size=(len(label), middles.shape[1]))).astype(np.float32)
+    names = (*JUNK, *["1qvr", "1eab", "1dzl", "4v6x", "1a7j", "2iy5"][: len(middles) - len(JUNK)])
+    return Atlas("hash", np.eye(SIZE, dtype=np.float32), np.eye(middles.shape[1], dtype=np.float32), 1.0, names, features, label)
+
+
+def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
+    rng = np.random.default_rng(0)
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
+    atlas = atlas_with(middles)
+    sheet = np.stack([*rng.uniform(500, 1500, (2, 80)), 1000 + rng.normal(scale=10, size=80)], 1)
+    ball = rng.uniform(1800, 3000, (40, 3))
+    face = np.stack([*rng.uniform(200, 3800, (2, 40)), np.full(40, 20.0)], 1)
+    looks = np.concatenate([middles[[0] * 80], middles[[3] * 40], middles[[4] * 40]])
+    scene = scene_with(
+        np.concatenate([sheet, ball, face]), (looks + rng.normal(scale=0.3, size=looks.shape)).astype(np.float32)
+    )
+    label = np.repeat([0, 1, 2], [80, 40, 40])
+    found = signs(scene, atlas)
+    kinds = [kind_of(scene, found, np.flatnonzero(label == k)) for k in range(3)]
+    assert [kind for kind, _ in kinds] == ["membrane", "species", "edge"]
+    assert all("%" in why for _, why in kinds)
+    assert sheet_share(scene, np.flatnonzero(label == 0)) > 0.8 > 0.2 > sheet_share(scene, np.flatnonzero(label == 1))
+    proposals = proposals_of(scene, label, atlas, found)
+    assert [p.kind for p in proposals] == ["species", "membrane", "edge"], "species come first"
+    assert proposals[0].nearest[0].name == "1qvr" and proposals[0].nearest[0].score > 0.9
+    assert proposals[0].diameter_A == pytest.approx(185.6, abs=10), "as large as the molecule that it looks like"
+    assert proposals[0].density_per_um3 == pytest.approx(40 / 0.4**3, rel=1e-3)
+
+
+def test_groups_beside_a_larger_one_are_taken_for_other_places_of_it() -> None:
+    rng = np.random.default_rng(0)
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
+    atlas = atlas_with(middles)
+    large = rng.uniform(300, 3700, (30, 3))
+    beside = large + [90.0, 0, 0]
+    alone = rng.uniform(300, 3700, (30, 3))
+    looks = np.concatenate([middles[[5] * 30], middles[[7] * 30], middles[[8] * 30]])  # 1dzl is 312 A, 1a7j and 2iy5 small
+    scene = scene_with(np.concatenate([large, beside, alone]), looks.astype(np.float32))
+    label = without_satellites(scene, np.repeat([0, 1, 2], 30), atlas)
+    assert (label[:30] == 0).all() and (label[30:60] == -1).all() and (label[60:] == 1).all()
+
+
+def test_an_atlas_is_kept_and_says_how_wide_groups_are(tmp_path: Path) -> None:
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
+    atlas = atlas_with(middles)
+    atlas.save(tmp_path / "atlas.safetensors")
+    back = load_atlas(tmp_path / "atlas.safetensors")
+    np.testing.assert_allclose(back.vectors, atlas.vectors, atol=5e-3)
+    assert back.names == atlas.names and back.breadth == atlas.breadth
+    assert back.scatter.widths.mean() == pytest.approx(0.09, rel=0.1), "the variance that was planted"
+    # Groups must be taken wider where the known spread is too small by a factor.
+    narrow = Atlas(**{**vars_of(atlas), "features": atlas.features})
+    assert best_breadth(narrow, np.arange(3, 9), np.random.default_rng(0)) <= 2.0
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="not an atlas"):
+        load_atlas(tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="another model"):
+        kept_atlas("0123456789abcdef", "released")
+
+
+def vars_of(atlas: Atlas) -> dict:
+    return {name: getattr(atlas, name) for name in ("model_hash", "matrix", "frame", "breadth", "names", "features", "label")}
