@@ -371,7 +371,7 @@ def main() -> None:
         parser.add_argument(option, type=int)
     for option in ("--keep", "--learning-rate", "--live-share"):
         parser.add_argument(option, type=float)
-    for option in ("--recompute", "--leftover"):
+    for option in ("--recompute", "--leftover", "--no-library"):
         parser.add_argument(option, action="store_true")
     parser.add_argument("--fewest", type=int)
     parser.add_argument("--salience", type=float)

@@ -120,13 +120,13 @@ def test_the_engine_is_told_tomograms_by_their_tsids_model_and_settings(
     project: Any, launch: Any, embedded: Any, calls: Any
 ) -> None:
     """And where nothing is found the run ends well, without outputs, and says so."""
-    run = launch(new_run(project, embedded, fewest=99, salience=2.5, seed=7, useGpu=False, binThreads=2))
+    run = launch(new_run(project, embedded, fewest=99, salience=2.5, seed=7, library=False, useGpu=False, binThreads=2))
     (call,) = (call for call in calls() if call[0] == "cluster")
     zarrs = [embedded._getExtraPath(f"{tsId}.zarr") for tsId in sorted(PLANTED)]
     tomograms = [run._getExtraPath("tomograms", f"{tsId}.mrc") for tsId in sorted(PLANTED)]
     assert call[1:3] == zarrs and call[call.index("--tomograms") + 1 :][:2] == tomograms
     assert all(os.path.exists(path) for path in tomograms)
-    assert "--model released --fewest 99 --salience 2.5 --seed 7 --device cpu --threads 2" in " ".join(call)
+    assert "--model released --fewest 99 --salience 2.5 --seed 7 --no-library --device cpu --threads 2" in " ".join(call)
     assert [call[0] for call in calls()] == ["cluster"]
     assert not list(run.iterOutputAttributes())
     assert "Nothing recurs in these tomograms." in run._summary()[0]

@@ -81,6 +81,16 @@ def define_finding_params(form: Any) -> None:
         "it is a particle to the network. Lower, such as 2, looks at more places and takes longer.",
     )
     form.addParam(
+        "library",
+        params.BooleanParam,
+        default=True,
+        expertLevel=LEVEL_ADVANCED,
+        label="Compare with the library?",
+        help="*Yes* takes from simulated tomograms of the program's library how alike copies of one molecule look to the network, what "
+        "membranes, gold and ice look like, and what each cluster looks most like. This comes with the released model; with any "
+        "other it is made once, within some minutes to an hour. *No* goes without it: clusters are poorer, and have no names.",
+    )
+    form.addParam(
         "seed",
         params.IntParam,
         default=1,

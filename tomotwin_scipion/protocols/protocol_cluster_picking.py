@@ -270,7 +270,9 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
     def _requireReferences(self, selection: Selection) -> None:
         missing = {entry["name"] for entry in selection} - set(read_measured(self._getReferencesFile()))
         if missing:
-            raise RuntimeError(f"The engine made no reference of {', '.join(sorted(missing))}: see its log.")
+            kinds = {item["name"]: item["kind"] for item in read_clusters_file(self._getChosenFolder())["clusters"]}
+            named = ", ".join(f"{name} ({kinds.get(name, 'gone')})" for name in sorted(missing))
+            raise RuntimeError(f"No reference was made of {named}: choose clusters that are species.")
 
     def _runCluster(self, words: List[Any], folder: str) -> None:
         args = [*words, "--out", folder, *self._findingArgs(), *self._engineArgs()]
@@ -280,7 +282,7 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         """Options of ``tomotwin cluster`` that change its result."""
         model = self.inputEmbeddings.get().getModel()
         numbers = ["--fewest", self.fewest.get(), "--salience", f"{self.salience.get():g}", "--seed", self.seed.get()]
-        return ["--model", model, *numbers]
+        return ["--model", model, *numbers] + ([] if self.library else ["--no-library"])
 
     def _sortedEmbeddings(self) -> List[Any]:
         with self._lock:
