@@ -3,7 +3,7 @@
 # make test        everything CI runs: linting, types, tests
 # make venv        only the environment
 # make docs        the tables of the manual out of the protocols' forms
-# make screenshots its pictures of windows, out of the project that make demo makes (needs Xvfb, openbox, x11-utils, ImageMagick)
+# make screenshots its pictures of windows, out of the project that make demo makes (needs Xvfb, openbox, x11-utils, wmctrl, ImageMagick)
 #
 # On Linux PyPI's torch brings several GB of CUDA. For the CPU build:  make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 

@@ -6,8 +6,8 @@ The demo's project is completed by one small run of each protocol that it has no
 Then Scipion's own window is opened on a virtual screen, and in it each form, tab by tab, and each viewer on the
 outputs that it is made for. With names only the pictures whose file begins with one of them are taken again.
 
-Needed besides the project's environment: Xvfb, openbox, xprop (x11-utils) and ImageMagick's import, and a Python with
-Tk (on Debian: apt-get install python3-tk xvfb openbox x11-utils imagemagick).
+Needed besides the project's environment: Xvfb, openbox, xprop (x11-utils), wmctrl and ImageMagick's import, and a Python
+with Tk (on Debian: apt-get install python3-tk xvfb openbox x11-utils wmctrl imagemagick).
 
 The script runs twice, as the demo does: as called, to set up a screen and what Scipion reads when it is imported; and
 from there as a process of its own inside that Scipion.
@@ -34,7 +34,10 @@ INSIDE = "--inside-scipion"
 SCREEN = (1500, 1000)
 COLOURS = 96
 SECONDS_TO_DRAW = 2.0
-PROGRAMS = ("Xvfb", "openbox", "xprop", "import")
+COMPUTES = ("viewer_embed_tomograms_embeddings",)
+"""Windows that first say that they compute, and are photographed when they have changed."""
+SECONDS_TO_COMPUTE = 300.0
+PROGRAMS = ("Xvfb", "openbox", "xprop", "wmctrl", "import")
 FORM_WIDTH = 900
 TREE_WIDTH = 390
 PLUGIN = "tomotwin_scipion"
@@ -54,7 +57,9 @@ def main() -> int:
         return 0
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        print(f"screenshots: error: {', '.join(missing)} not found: apt-get install xvfb openbox x11-utils imagemagick")
+        print(
+            f"screenshots: error: {', '.join(missing)} not found: apt-get install xvfb openbox x11-utils wmctrl imagemagick"
+        )
         return 1
     if not os.path.exists(os.path.join(demo, "scores.csv")):
         print(f"screenshots: error: there is no finished demo in {demo}: run make demo first")
@@ -86,25 +91,31 @@ def virtual_screen() -> Iterator[str]:
 
 
 # ------------------------------ the project ------------------------------
-def complete(project: Any, launching: bool) -> list[Any]:
-    """One run of each protocol of the plugin; those that are missing are made, and launched where that is asked for."""
+def complete(project: Any, wanted: list[str]) -> list[Any]:
+    """One run of each protocol of the plugin; those that are missing are made, and launched for a picture that is wanted."""
     from pwem import Domain
 
     classes = {
         name: value for name, value in Domain.getProtocols().items() if value.__module__.startswith(PLUGIN + ".")
     }
     runs = {run.getClassName(): run for run in project.getRuns(refresh=True)}
-    for name, wire in RUNS.items() if launching else ():
-        if name in classes:
-            made = name not in runs
-            run = prepare(project, classes[name], numberOfThreads=1, binThreads=os.cpu_count() or 1)
-            if made:
-                wire(run, runs)
-            say(f"{run.getClassLabel()}")
-            finish(project, run)
-            runs[name] = run
+    for name, wire in RUNS.items():
+        if not is_wanted("viewer_" + short_name(classes[name]()), wanted):
+            continue
+        made = name not in runs
+        run = prepare(project, classes[name], numberOfThreads=1, binThreads=os.cpu_count() or 1)
+        if made:
+            wire(run, runs)
+        say(f"{run.getClassLabel()}")
+        finish(project, run)
+        runs[name] = run
     labels = {name: value for name, value in classes.items() if value._label}  # bases have none
     return [runs.get(name) or project.newProtocol(value) for name, value in labels.items()]
+
+
+def is_wanted(name: str, wanted: list[str]) -> bool:
+    """Whether a picture of this name, or one that begins with it, is asked for."""
+    return not wanted or any(name.startswith(word) or word.startswith(name) for word in wanted)
 
 
 def point(parameter: Any, run: Any, output: str) -> None:
@@ -127,22 +138,46 @@ def wire_training(run: Any, runs: dict[str, Any]) -> None:
     run.validateEvery.set(6)
 
 
+def wire_clusters(run: Any, runs: dict[str, Any]) -> None:
+    point(run.inputEmbeddings, runs["ProtTwinEmbedTomograms"], "Embeddings")
+
+
+def wire_simulation(run: Any, runs: dict[str, Any]) -> None:
+    """The form's defaults make what the demo made, and so the truth about its tomograms as coordinates."""
+    run.writeTiltSeries.set(False)
+    run.writeReferences.set(False)
+
+
+def wire_evaluation(run: Any, runs: dict[str, Any]) -> None:
+    point(run.inputPicks, runs["ProtTwinReferencePicking"], "output3DCoordinates")
+    point(run.inputTruth, runs["ProtTwinSimulateTomograms"], "output3DCoordinates")
+
+
 RUNS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "ProtTwinCreateMask": wire_mask,
+    "ProtTwinSimulateTomograms": wire_simulation,
+    "ProtTwinEvaluatePicks": wire_evaluation,
+    "ProtTwinClusterPicking": wire_clusters,
     "ProtTwinTrainModel": wire_training,
 }
-"""Protocols that the demo does not run, and how each gets its input; in their order."""
+"""Protocols that the demo does not run and that have something to be looked at, and how each gets its input; in order."""
 
 
 # ------------------------------ the pictures ------------------------------
 def photograph_all(out: str, wanted: list[str]) -> None:
     """Open the project in Scipion's window, and photograph it, the forms and the viewers."""
+    from pwem import Domain
     from pyworkflow.gui.project import ProjectWindow
     from pyworkflow.project import Manager
 
+    viewers = [one for one in Domain.getViewers().values() if one.__module__.startswith(PLUGIN + ".")]
+    if not viewers:  # Scipion goes on without what cannot be imported
+        raise RuntimeError(
+            "the plugin's viewers could not be loaded: python -c 'import tomotwin_scipion.viewers' says why"
+        )
     project = Manager().loadProject(PROJECT)
     os.chdir(project.path)
-    runs = complete(project, launching=not wanted or any(word.startswith("viewer") for word in wanted))
+    runs = complete(project, wanted)
     window = ProjectWindow(project.path)
     camera = Camera(window.root, Path(out), wanted)
     window.root.geometry(f"{SCREEN[0] - 100}x{SCREEN[1] - 200}+0+0")
@@ -151,8 +186,9 @@ def photograph_all(out: str, wanted: list[str]) -> None:
         opened = camera.windows()[-1]
         show_project(window, camera, next(run for run in runs if short_name(run) == "reference_picking"))
         camera.take("project", opened)
-    for run in sorted(runs, key=lambda run: run.getClassName()):
-        photograph_form(camera, window, run)
+    for run in runs:
+        # Runs that were made for the sake of a viewer have settings of no use to anyone: shown as the form opens.
+        photograph_form(camera, window, project.newProtocol(type(run)) if run.getClassName() in RUNS else run)
     for run in runs:
         photograph_viewers(camera, window, run)
     window.root.destroy()
@@ -176,7 +212,7 @@ class Camera:
 
     def wants(self, name: str) -> bool:
         """Whether a picture of this name, or one that begins with it, is asked for."""
-        return not self.wanted or any(name.startswith(word) or word.startswith(name) for word in self.wanted)
+        return is_wanted(name, self.wanted)
 
     def windows(self) -> list[str]:
         """Identifiers of the windows on the screen, in the order in which they were opened."""
@@ -195,15 +231,25 @@ class Camera:
         """Photograph a window into NAME.png, in few colours to keep the file small."""
         if not self.wants(name):
             return
+        image = self.photograph(window)
+        end = time.monotonic() + SECONDS_TO_COMPUTE
+        begun = image.tobytes()
+        while name in COMPUTES and image.tobytes() == begun and time.monotonic() < end:
+            image = self.photograph(window)
+        few = image.quantize(COLOURS, dither=Image.Dither.NONE)
+        file = self.out / f"{name}.png"
+        few.save(file, optimize=True)
+        say(f"   {file.name}: {few.width} x {few.height}, {file.stat().st_size / 1000:.0f} kB")
+
+    def photograph(self, window: str) -> Image.Image:
+        """A window as it is now, brought to the front: what lies behind others is not on the screen."""
+        subprocess.run(["wmctrl", "-i", "-a", window], check=False)
         self.wait()
         with tempfile.TemporaryDirectory() as folder:
             raw = os.path.join(folder, "raw.png")
             subprocess.run(["import", "-window", window, raw], check=True)
             with Image.open(raw) as image:
-                few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        file = self.out / f"{name}.png"
-        few.save(file, optimize=True)
-        say(f"   {file.name}: {few.width} x {few.height}, {file.stat().st_size / 1000:.0f} kB")
+                return image.convert("RGB")
 
 
 def show_project(window: Any, camera: Camera, run: Any) -> None:

@@ -13,6 +13,7 @@ import tomotwin_scipion
 from tomotwin_scipion import constants
 
 DOCS = Path(__file__).parents[2] / "docs"
+TEMPLATES = Path(tomotwin_scipion.__file__).parent / "templates"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,16 @@ def test_every_variable_of_the_configuration_is_explained() -> None:
     variables = {name for name in vars(constants) if name.startswith("TOMOTWIN_")}
     assert len(variables) >= 8
     assert {name for name in variables if f"| `{name}` |" not in told} == set()
+
+
+def test_every_template_is_listed_with_blanks_that_it_has() -> None:
+    rows = re.findall(r"^\| `(tomotwin_\w+)` \| (.*) \|$", (DOCS / "facilities.md").read_text(), re.MULTILINE)
+    templates = {path.name.split(".")[0]: path.read_text() for path in TEMPLATES.glob("*.template")}
+    assert {name for name, _ in rows} == set(templates)
+    for name, told in rows:
+        blanks = set(re.findall(r"~[^~|]*\|[^~|]*\|\d+\|(\w+)~", templates[name]))
+        named = set(re.findall(r"`(\w+)`", told))
+        assert named <= blanks, f"{name} has no {', '.join(named - blanks)}"
 
 
 def test_the_manual_names_the_version_that_is_installed() -> None:
