@@ -167,6 +167,8 @@ def particle_matrix(angles: Optional[Tuple[float, float, float]]) -> np.ndarray:
 def particle_angles(matrix: np.ndarray) -> Tuple[float, float, float]:
     """The inverse of `particle_matrix`: RELION's angles rot, tilt and psi in degrees."""
     rot, tilt, psi = np.degrees(euler_from_matrix(matrix, axes="rzyz"))
+    if tilt < 0:  # the same orientation with a tilt of 0 to 180
+        rot, tilt, psi = (rot + 360) % 360 - 180, -tilt, (psi + 360) % 360 - 180
     return float(rot), float(tilt), float(psi)
 
 

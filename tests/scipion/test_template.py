@@ -39,9 +39,9 @@ def made_and_run(name: str, project_name: str, **aliases: object) -> Any:
             project._updateProtocol(run)
             assert run.isFinished(), f"{run.getClassName()}: {run.getErrorMessage()}"
         # Read here: paths of a project are relative to it.
-        for _, output in run.iterOutputAttributes():
-            if hasattr(output, "iterCoordinates"):
-                run.places = [(item.getTomoId(), item.getGroupId()) for item in output.iterCoordinates()]
+        coordinates = getattr(run, "output3DCoordinates", None) or getattr(run, "rightPicks", None)
+        if coordinates is not None:
+            run.places = [(item.getTomoId(), item.getGroupId()) for item in coordinates.iterCoordinates()]
         run.told = "\n".join(run.summary())
         return run
     finally:
@@ -78,11 +78,13 @@ def test_reference_picking_from_a_folder_of_maps(tomograms: dict[str, object], t
 def test_reference_picking_from_a_structure_file(tomograms: dict[str, object], tmp_path: Path) -> None:
     structure = tmp_path / "mine.pdb"
     structure.write_text(STRUCTURE.format(x=11.1))
-    run = made_and_run(
-        "tomotwin_structure_picking", "from_structure", **tomograms, structure_from=1, structure=structure
-    )
-    assert run.places == [("ts_2", 1), ("ts_2", 1)]
-    assert "mine" in run.told
+    run = made_and_run("tomotwin_structure_picking", "from_structure", **tomograms, structure=structure)
+    assert run.places == ONES and "mine" in run.told
+
+
+def test_reference_picking_from_an_identifier(tomograms: dict[str, object]) -> None:
+    run = made_and_run("tomotwin_pdb_id_picking", "from_id", **tomograms, identifiers="pdb:4v6x")
+    assert run.places == ONES and "4v6x" in run.told
 
 
 def test_de_novo_picking(tomograms: dict[str, object]) -> None:

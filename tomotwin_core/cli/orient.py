@@ -183,13 +183,16 @@ def _one(
     }
     write_coordinates(path, oriented, made_of=made_of, **settings_record)
     rows = _rows(oriented, background)
-    told = "; ".join(
-        f"{row['target'] or 'picks'} {row['picks']}, correlation {row['median']} (median), {row['background']} where there "
-        f"is nothing, right ones above about {row['suggested']}"
-        for row in rows
-    )
+    told = "; ".join(map(_told, rows))
     print(f"{path}: {told or 'no picks'}" + (f"; {left_out} picks of other targets left out" if left_out else ""))
     return rows
+
+
+def _told(row: dict[str, object]) -> str:
+    text = f"{row['target'] or 'picks'} {row['picks']}, correlation {row['median']} (median)"
+    if row["background"] != "":
+        text += f", {row['background']} where there is nothing"
+    return text + (f", right ones above about {row['suggested']}" if row["suggested"] != "" else "")
 
 
 def _none_of(picks: Coordinates, source: TomogramSource) -> Coordinates:
