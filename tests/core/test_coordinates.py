@@ -231,10 +231,13 @@ def test_relion_finds_its_columns_and_its_frame(tmp_path: Path) -> None:
     write_coordinates(tmp_path / "5.star", coords, "relion5")
     four, five = starfile.read(tmp_path / "4.star"), starfile.read(tmp_path / "5.star")
     assert four["optics"]["rlnTomoTiltSeriesPixelSize"].tolist() == [8.13]
-    np.testing.assert_allclose(four["particles"]["rlnCoordinateX"], coords.xyz[:, 0], atol=1e-5)
+    corner = four["particles"][["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]].to_numpy()
+    np.testing.assert_allclose(corner, coords.xyz, atol=1e-5)
     np.testing.assert_allclose(four["particles"]["rlnAutopickFigureOfMerit"], coords.score, rtol=1e-6)
-    expected = (coords.xyz[:, 2] - 50) * 8.13
-    np.testing.assert_allclose(five["particles"]["rlnCenteredCoordinateZAngst"], expected, atol=1e-4)
+    centred = five["particles"][[f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]].to_numpy()
+    assert coords.shape is not None
+    np.testing.assert_allclose(centred, (coords.xyz - np.array(coords.shape[::-1]) / 2) * 8.13, atol=1e-4)
+    np.testing.assert_allclose(five["particles"]["rlnAutopickFigureOfMerit"], coords.score, rtol=1e-6)
     assert "rlnCoordinateX" not in five["particles"]
 
 
