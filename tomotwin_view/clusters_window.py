@@ -63,8 +63,8 @@ class ClustersWindow(SessionWindow):
         Where galleries are, and what is clustered again.
     opener : function
         Gives what opens a tomogram, see cluster_files.py. A session without any voxels is shown without slices.
-    engine : sequence of str
-        The words in front of "cluster" with which the engine is called.
+    engine, engine_options : sequence of str
+        The words in front of "cluster" with which the engine is called, and options at the end, such as the model.
     save_label : str
         What the button says.
     """
@@ -84,9 +84,11 @@ class ClustersWindow(SessionWindow):
         save_label: str = "Save",
         title: str = "Clusters",
         parent: Any = None,
+        engine_options: Sequence[str] = (),
     ) -> None:
         super().__init__(session, save, title, parent)
-        self.folder, self._opener, self._engine = folder, opener, list(engine)
+        self.folder, self._opener = folder, opener
+        self._engine, self._engine_options = list(engine), list(engine_options)
         self.further: List[ClustersWindow] = []
         """Windows on what was clustered again."""
         self._run: Optional[EngineRun] = None
@@ -245,6 +247,7 @@ class ClustersWindow(SessionWindow):
             number += 1
         out, selection = self._again(number, ""), self._again(number, ".json")
         words = [*self._engine, "cluster", self.folder, "--recompute", "--selection", selection, "--out", out]
+        words += self._engine_options
         try:
             write_selection(selection, [{"name": "selection", "from": [], "add": ids, "remove": []}])
             self._run = EngineRun(words, self._again(number, ".log"))
@@ -285,7 +288,17 @@ class ClustersWindow(SessionWindow):
         title = f"{self.root.title()}: {os.path.basename(out)}"
         save = partial(self._take_over, out)
         self.further.append(
-            ClustersWindow(session, save, out, self._opener, self._engine, "use these clusters", title, self.root)
+            ClustersWindow(
+                session,
+                save,
+                out,
+                self._opener,
+                self._engine,
+                "use these clusters",
+                title,
+                self.root,
+                self._engine_options,
+            )
         )
 
     def _take_over(self, folder: str, session: ClustersSession) -> str:

@@ -22,6 +22,7 @@ sys.path.insert(0, {here!r})
 from pathlib import Path
 from planted_clusters import write_folder
 words = sys.argv[1:]
+assert words[7:] == ["--model", "mine"], words
 assert words[0] == "cluster" and words[2] == "--recompute" and words[3] == "--selection" and words[5] == "--out", words
 selected = json.loads(Path(words[4]).read_text())["clusters"]
 print("clustering", len(selected[0]["add"]), "candidates", flush=True)
@@ -59,7 +60,7 @@ def open_window(screen: str, folder: Path, tmp_path: Path) -> Iterator[Callable[
             return "saved"
 
         command = engine(tmp_path / "engine.py", wait_for_ever)
-        window = ClustersWindow(session, save, str(folder), opens, command, "save it")
+        window = ClustersWindow(session, save, str(folder), opens, command, "save it", engine_options=["--model", "mine"])
         opened.append(window)
         wait(window, lambda: window.scatter._pixels is not None)
         return window

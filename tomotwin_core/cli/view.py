@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomotwin_core.cli.options import add_voxel_size, require_distinct
-from tomotwin_core.cli.view_clusters import clusters_folder_of, view_clusters, window_problems
+from tomotwin_core.cli.view_clusters import add_cluster_options, clusters_folder_of, view_clusters, window_problems
 
 if TYPE_CHECKING:
     from tomotwin_core.coordinates import Coordinates
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--apply", type=Path, metavar="FILE.star", help="filter as in a saved file and write --out, without a window"
     )
     add_voxel_size(parser, "the tomograms")
+    add_cluster_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -19,6 +19,13 @@ ENGINE = (sys.executable, "-m", "tomotwin_core.cli.main")
 """This engine, as the window calls it to cluster a selection again."""
 
 
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """What the engine wants to know when the window has it cluster a selection again."""
+    group = parser.add_argument_group("clustering a selection again, from the window on clusters")
+    group.add_argument("--model", metavar="FILE", help="that the tomograms were embedded with (default: the released one)")
+    group.add_argument("--no-library", action="store_true", help="as for `tomotwin cluster`")
+
+
 def clusters_folder_of(paths: Sequence[Path]) -> Path | None:
     """The folder of `tomotwin cluster` among what was given, None where there is none; UserError for any other folder."""
     from tomotwin_core.errors import UserError
@@ -49,9 +56,21 @@ def view_clusters(folder: Path, options: argparse.Namespace) -> None:
         from tomotwin_view.clusters_window import ClustersWindow
 
         window = ClustersWindow(
-            session, partial(save, out), str(folder), opener, ENGINE, f"save {out.name}", f"Clusters of {folder}"
+            session,
+            partial(save, out),
+            str(folder),
+            opener,
+            ENGINE,
+            f"save {out.name}",
+            f"Clusters of {folder}",
+            engine_options=_engine_options(options),
         )
     window.run()
+
+
+def _engine_options(options: argparse.Namespace) -> list[str]:
+    model = ["--model", str(options.model)] if options.model else []
+    return model + ["--no-library"] * options.no_library
 
 
 def clusters_session(folder: Path, opener: Callable, resume: Path | None) -> ClustersSession:

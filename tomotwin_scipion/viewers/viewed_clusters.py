@@ -54,6 +54,10 @@ class ViewedClusters:
         call = Plugin.getProgram() + ' "$@"'
         return ["env", "-u", "PYTHONPATH", "bash", "-c", call, "tomotwin"]
 
+    def engine_options(self) -> List[str]:
+        """What the run has told the engine about finding clusters, and on what it computes."""
+        return [str(word) for word in self.protocol._findingArgs() + self.protocol._engineArgs()]
+
     def register(self, session: ClustersSession) -> str:
         """Keep what is chosen, and make an output of each cluster that is picked; returns a sentence about it.
 

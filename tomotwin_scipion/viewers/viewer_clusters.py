@@ -32,6 +32,7 @@ class ClustersView(View):
             "create new outputs",
             title,
             self._parent,
+            viewed.engine_options(),
         )
         if self._parent is None:
             self.window.run()
