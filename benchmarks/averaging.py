@@ -28,6 +28,7 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import starfile
 
 from tomotwin_core.cli.main import main as tomotwin
@@ -184,16 +185,12 @@ def averaged(name: str, tables: Tables, names: Sequence[str], density: Density, 
         write_coordinates(folder / f"{n}_set.star", tables[n])
     run("extract", *(folder / f"{n}_set.star" for n in names), "--tomograms",
         *(options.work / "data" / f"{n}.mrc" for n in names), "--out", folder, "--box", options.box)  # fmt: skip
-    truth = true_positions(names, density, options)
-    right = sum(int(is_right(tables[n], truth[n]).sum()) for n in names)
-    return resolved(name, folder, "particles.star", right / max(sum(map(len, tables.values())), 1), density, options)
+    return resolved(name, folder, names, density, options)
 
 
-def resolved(
-    name: str, folder: Path, particles: str, share_right: float, density: Density, options: argparse.Namespace
-) -> Row:
-    """Averages of all particles and of both halves, and their resolutions."""
-    blocks = starfile.read(folder / particles, always_dict=True, parse_as_string=["tomotwinProvenance"])
+def resolved(name: str, folder: Path, names: Sequence[str], density: Density, options: argparse.Namespace) -> Row:
+    """Averages of all particles of a folder and of both halves, and their resolutions."""
+    blocks = starfile.read(folder / "particles.star", always_dict=True, parse_as_string=["tomotwinProvenance"])
     rows = blocks["particles"]
     volumes = {}
     for part, chosen in (("all", rows), ("half1", rows.iloc[::2]), ("half2", rows.iloc[1::2])):
@@ -206,7 +203,7 @@ def resolved(
     halves = shell_correlation(volumes["half1"], volumes["half2"], options.voxel_size, density.diameter_A)
     np.savetxt(folder / "fsc.txt", np.stack([with_truth.frequency_per_A, with_truth.correlation, halves.correlation], 1),
                fmt="%.4f", header="frequency_per_A with_truth halves")  # fmt: skip
-    right = round(share_right * len(rows))
+    right = count_right(rows, true_positions(names, density, options), options)
     return Row(name, len(rows), right, with_truth.resolution_A(0.5), halves.resolution_A(0.143))
 
 
@@ -215,22 +212,18 @@ def classified(tables: Tables, names: Sequence[str], density: Density, options: 
 
     The particle's class is the one whose average agrees better with the average of all, which the picks themselves made."""
     folder = options.work / "averages" / "found_all"
-    relion(folder, "relion_refine", "--i", "all.star", "--o", "class", "--ref", "all.mrc", "--ini_high", "40", "--ctf",
+    (folder / "class").mkdir(exist_ok=True)
+    relion(folder, "relion_refine", "--i", "all.star", "--o", "class/run", "--ref", "all.mrc", "--ini_high", "40", "--ctf",
            "--K", "2", "--iter", "15", "--skip_align", "--flatten_solvent", "--zero_mask", "--tau2_fudge", "2",
            "--particle_diameter", f"{density.diameter_A + 30:.0f}", "--pad", "2", "--random_seed", str(options.seed),
            "--dont_combine_weights_via_disc", "--pool", "10", "--j", "2")  # fmt: skip
-    blocks = starfile.read(folder / "class_it015_data.star", always_dict=True)
+    blocks = starfile.read(folder / "class" / "run_it015_data.star", always_dict=True)
     rows = blocks["particles"]
-    volumes = [mrcfile.read(folder / f"class_it015_class00{k}.mrc").astype(np.float64) for k in (1, 2)]
+    volumes = [mrcfile.read(folder / "class" / f"run_it015_class00{k}.mrc").astype(np.float64) for k in (1, 2)]
     whole = mrcfile.read(folder / "all.mrc").astype(np.float64)
     agreement = [np.corrcoef(v.ravel(), whole.ravel())[0, 1] if v.std() > 0 else -1.0 for v in volumes]
     chosen = 1 + int(np.argmax(agreement))
     kept = rows[rows["rlnClassNumber"] == chosen]
-    truth, right = true_positions(names, density, options), 0
-    for name in names:
-        own = kept[kept["rlnMicrographName"] == name]
-        xyz = own[[f"rlnCoordinate{a}" for a in "XYZ"]].to_numpy(float)
-        right += int(is_right(Coordinates.from_arrays(xyz, options.voxel_size, name), truth[name]).sum())
     made = options.work / "averages" / "found_RELION"
     made.mkdir(parents=True, exist_ok=True)
     starfile.write({"optics": blocks["optics"], "particles": kept}, made / "particles.star", overwrite=True)
@@ -238,7 +231,18 @@ def classified(tables: Tables, names: Sequence[str], density: Density, options: 
         if not (made / place).exists():
             (made / place).symlink_to((folder / place).resolve())
     print(f"RELION's classes hold {[int((rows['rlnClassNumber'] == k).sum()) for k in (1, 2)]}, taken: {chosen}")
-    return resolved("found, RELION", made, "particles.star", right / max(len(kept), 1), density, options)
+    return resolved("found, RELION", made, names, density, options)
+
+
+def count_right(rows: pd.DataFrame, truth: Tables, options: argparse.Namespace) -> int:
+    """How many of the rows of RELION's table are at true particles."""
+    right = 0
+    for name, true in truth.items():
+        own = rows[rows["rlnMicrographName"] == name]
+        xyz = own[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy(float)
+        xyz = xyz - own[[f"rlnOrigin{axis}Angst" for axis in "XYZ"]].to_numpy(float) / options.voxel_size
+        right += int(is_right(Coordinates.from_arrays(xyz, options.voxel_size, name), true).sum())
+    return right
 
 
 def report(rows: Sequence[Row], sets: dict[str, Tables], names: Sequence[str], options: argparse.Namespace) -> None:
