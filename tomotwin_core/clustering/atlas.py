@@ -135,6 +135,7 @@ def make_atlas(model: Model, settings: AtlasSettings | None = None, device: str 
     found = []
     for index in progress(range(settings.tomograms), desc="atlas", unit="tomograms"):
         found.append(atlas_examples(index, model, settings, device))
+    found.append(noise_examples(model, settings, device))
     return atlas_from(found, model.hash, settings.seed)
 
 
@@ -215,6 +216,19 @@ def atlas_examples(
     label = _labelled(places * STRIDE, made.truth.xyz[:, ::-1], made.truth.label, made.labels, molecules, names)
     kept = label >= 0
     return (embedding - bulk.centre)[kept], features[kept], label[kept]
+
+
+def noise_examples(
+    model: Model, settings: AtlasSettings, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of white noise alone, all of it ice: what stands out there is chance."""
+    rng = np.random.default_rng((settings.seed, settings.tomograms))
+    noise = rng.normal(size=settings.shape).astype(np.float32)
+    embeddings, particleness = DenseEmbedder(model.network, device).whole(normalise_local(noise))
+    flat = embeddings.reshape(-1, embeddings.shape[-1])
+    bulk = Bulk.of(flat[rng.choice(len(flat), min(20_000, len(flat)), replace=False)])
+    _, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
+    return embedding - bulk.centre, features, np.full(len(features), JUNK.index("ice"))
 
 
 def _labelled(
