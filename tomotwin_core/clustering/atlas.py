@@ -122,7 +122,8 @@ def load_atlas(path: Path) -> Atlas:
         header = json.loads(metadata["atlas"])
         if header["format"] != _FORMAT:
             raise KeyError("format")
-        matrix, frame, features, label = (tensors[k].numpy() for k in ("matrix", "frame", "features", "label"))
+        # Copies: what safetensors gives is mapped from the file, and would change with it.
+        matrix, frame, features, label = (np.array(tensors[k].numpy()) for k in ("matrix", "frame", "features", "label"))
         names, breadth = tuple(header["names"]), float(header["breadth"])
         return Atlas(header["model_hash"], matrix, frame, breadth, names, features.astype(np.float32), label.astype(int))
     except (KeyError, ValueError, TypeError) as error:

@@ -24,6 +24,8 @@ Kind = Literal["species", "membrane", "gold", "ice", "edge", "unsure"]
 _NEAREST = 15
 # A kind is said where it speaks for more than this share of a group.
 _MAJORITY = 0.5
+# A species is proposed where molecules speak for more than this: what stands out by chance in noise reaches 0.52.
+_MOLECULES = 0.6
 _EDGE_A = 60.0
 # Neighbours within this distance make a sheet where there are so many and their smallest extent is so small beside the next.
 _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
@@ -63,7 +65,7 @@ def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]
         if sheet > _MAJORITY:
             return "membrane", f"{sheet:.0%} of its members lie in sheets"
         return "species", "its members are alike and unlike everything else"
-    if looks[3] > _MAJORITY:
+    if looks[3] > _MOLECULES:
         return "species", f"{looks[3]:.0%} of the examples that its members resemble are molecules"
     return "unsure", "its members resemble " + " and ".join(
         f"{_WORDS[name]} ({looks[i]:.0%})" for i, name in enumerate((*JUNK, "molecule")) if looks[i] > 0.2

@@ -116,6 +116,8 @@ def load_scene(folder: Path) -> Scene:
         if header["format"] != _FORMAT:
             raise KeyError("format")
         tomograms = tuple(TomogramInfo(**{**t, "shape": tuple(t["shape"])}) for t in header["tomograms"])
+        # Copies: what safetensors gives is mapped from the file, which may be written anew into the same folder.
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         columns = {name: tensors[name].numpy() for name in _COLUMNS}
         return Scene(
             tomograms,
