@@ -26,6 +26,8 @@ _MEDOIDS, _NEAREST = 3, 3
 _SIZE_NEIGHBOURS, _SIZE_SHARPNESS = 8, 12.0
 # A group is beside another where so many of its members have one of the other's within that share of its diameter.
 _BESIDE_SHARE, _BESIDE_DIAMETER = 0.6, 0.6
+# Below this likeness to any molecule of the library a group is no species: clusters of gold beads reach 0.47.
+_LEAST_LIKENESS = 0.5
 _ORDER = ("species", "unsure", "membrane", "gold", "ice", "edge")
 
 
@@ -112,6 +114,9 @@ def _share_beside(scene: Scene, own: np.ndarray, theirs: np.ndarray, reach_A: fl
 
 def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Signs, name: str) -> Proposal:
     kind, why = kind_of(scene, found, members)
+    near = alike(scene, members, atlas)
+    if kind == "species" and near and near[0].score < _LEAST_LIKENESS:
+        kind, why = "unsure", f"its members are alike, but like no molecule of the library (at best {near[0].score:.2f})"
     units = scene.vectors[members]
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-9)
     middle = units.sum(0)
@@ -130,7 +135,7 @@ def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Sig
         round(len(members) / float(volume), 2),
         round(float(closeness.mean()), 4),
         round(_diameter(scene, members, atlas), 1),
-        tuple(alike(scene, members, atlas)),
+        tuple(near),
         tuple(int(i) for i in scene.ids[best]),
         tuple(int(i) for i in scene.ids[best[:_MEDOIDS]]),
     )
