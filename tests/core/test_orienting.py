@@ -73,7 +73,14 @@ def test_places_of_nothing_correlate_less_than_is_suggested(source: TomogramSour
     two = picks.select([0, 2])
     oriented, nothing = orient_with_background(source, two, molecule(), ACQUISITION, SETTINGS, 8, avoid=picks)
     assert len(nothing) == 8 and oriented.correlation is not None
-    assert nothing.max() < suggested_correlation(nothing) < oriented.correlation.min()
+    assert nothing.max() < suggested_correlation(nothing, oriented.correlation) < oriented.correlation.min()
+
+
+def test_the_suggested_correlation_is_above_chance_and_half_of_the_best() -> None:
+    nothing = [0.2, 0.21, 0.19, 0.2, 0.22, 0.18, 0.9]  # one particle that was missed
+    assert suggested_correlation(nothing, [0.3] * 10) == pytest.approx(0.2 + 4 * 1.4826 * 0.01)
+    assert suggested_correlation(nothing, [0.8] * 10) == pytest.approx(0.4)
+    assert np.isnan(suggested_correlation([], []))
 
 
 def test_bright_protein_and_several_threads_give_the_same(

@@ -72,7 +72,7 @@ def test_orienting_turns_picks_as_the_particles_lie_and_tells_false_ones(done: A
     assert false.sum() >= 5
     kept, *_ = rightness(data, done["kept"])
     assert sum(kept) >= 0.95 * sum(right)  # right ones stay
-    assert len(kept) - sum(kept) <= 0.5 * false.sum()  # half of the false ones go, at the least
+    assert len(kept) - sum(kept) <= 0.3 * false.sum()
     assert np.median(correlation[~false]) > 2 * np.median(correlation[false])
 
 
@@ -80,7 +80,7 @@ def test_relions_average_of_the_picks_is_the_molecule(done: Any, data: Path) -> 
     from tomotwin_core.evaluation.resolution import density_in_box, shell_correlation
     from tomotwin_core.structures import load_density
 
-    assert done["average_voxel_size"] == VOXEL_SIZE_A and 40 <= done["subtomograms"] <= len(done["kept"])
+    assert done["average_voxel_size"] == VOXEL_SIZE_A and 25 <= done["subtomograms"] <= len(done["kept"])
     average = mrcfile.read(done["average"]).astype(np.float64)
     density = load_density(f"library:{SPECIES}")
     truth = density_in_box(density, len(average), VOXEL_SIZE_A)

@@ -3,7 +3,8 @@
 At each pick the molecule is compared with the tomogram in all orientations and within a short way of the pick, both imaged
 alike (--tilt-min ... --defocus say how the tomograms were taken). Written are the picks with orientations, centres between
 voxels, and tomotwinCorrelation: the correlation of molecule and tomogram there, low where there is no such molecule.
-The same search at places where nothing was picked tells what it finds in nothing; a correlation well above that is named.
+A correlation is named that right picks pass: well above what the same search finds at places where nothing was picked, and
+at least half of what the best picks reach.
 
 A reference is a map (molecule bright), a structure, library:ID, pdb:ID or emdb:ID; NAME=SOURCE where the picks have
 several targets. Picks of targets without one are left out. What an earlier call has finished with the same settings is
@@ -189,10 +190,9 @@ def _one(
 
 
 def _told(row: dict[str, object]) -> str:
-    text = f"{row['target'] or 'picks'} {row['picks']}, correlation {row['median']} (median)"
-    if row["background"] != "":
-        text += f", {row['background']} where there is nothing"
-    return text + (f", right ones above about {row['suggested']}" if row["suggested"] != "" else "")
+    nothing = f", {row['background']} where there is nothing" if row["background"] != "" else ""
+    named = f"{row['target'] or 'picks'} {row['picks']}, correlation {row['median']} (median){nothing}"
+    return f"{named}, right ones above about {row['suggested']}"
 
 
 def _none_of(picks: Coordinates, source: TomogramSource) -> Coordinates:
@@ -236,7 +236,7 @@ def _rows(oriented: Coordinates, background: dict[str, list[float]]) -> list[dic
                 "picks": len(own),
                 "median": round(float(np.median(own.correlation)), 3),
                 "background": round(float(np.median(nothing)), 3) if nothing else "",
-                "suggested": round(suggested_correlation(nothing), 3) if len(nothing) > 2 else "",
+                "suggested": round(suggested_correlation(nothing, own.correlation), 3),
             }
         )
     return rows

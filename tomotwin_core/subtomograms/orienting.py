@@ -144,14 +144,21 @@ def orient_with_background(
     return oriented, found.correlation[n:]
 
 
-def suggested_correlation(background: ArrayLike) -> float:
-    """What chance does not reach: four robust deviations above the median of the correlations found in nothing, of which
-    a few may be particles that were missed; NaN where there are none."""
-    values = np.asarray(background, np.float64)
-    if len(values) == 0:
-        return float("nan")
-    middle = np.median(values)
-    return float(middle + 4 * 1.4826 * np.median(np.abs(values - middle)))
+def suggested_correlation(background: ArrayLike, picks: ArrayLike) -> float:
+    """A correlation that right picks pass and false ones do not, out of those of a tomogram's picks and of `background`.
+
+    The greater of two: what chance does not reach, four robust deviations above the median of the background, of which a few
+    may be particles that were missed; and half of what the best tenth of the picks reach, since copies of one molecule in one
+    tomogram correlate alike, and others that were taken for it, though more than nothing, less. NaN where there is none.
+    """
+    nothing, found = np.asarray(background, np.float64), np.asarray(picks, np.float64)
+    both = []
+    if len(nothing) > 2:
+        middle = np.median(nothing)
+        both.append(float(middle + 4 * 1.4826 * np.median(np.abs(nothing - middle))))
+    if len(found):
+        both.append(0.5 * float(np.quantile(found, 0.9)))
+    return max(both, default=float("nan"))
 
 
 def _side_by_side(
