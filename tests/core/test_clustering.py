@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from planted import FieldMaker
-from planted_clusters import SIZE, apart, species_field
+from planted_species import SIZE, apart, species_field
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
