@@ -89,7 +89,8 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.clustering.output import described, read_verdict, write_clusters
 
     written = write_clusters(
-        options.out, scene, found, probability, not options.no_pictures, seed=settings.seed, fewest=settings.fewest,
+        options.out, scene, found, probability, not options.no_pictures,
+        chosen=bool(options.selection) and not options.recompute, seed=settings.seed, fewest=settings.fewest,
         salience=options.salience, selection=options.selection, inputs=options.inputs,
     )  # fmt: skip
     if written:

@@ -36,11 +36,18 @@ _VERSION = 1
 
 
 def write_clusters(
-    out: Path, scene: Scene, proposals: Sequence[Proposal], probability: np.ndarray, pictures: bool = True, **settings: Any
+    out: Path,
+    scene: Scene,
+    proposals: Sequence[Proposal],
+    probability: np.ndarray,
+    pictures: bool = True,
+    chosen: bool = False,
+    **settings: Any,
 ) -> list[Proposal]:
     """Write all files into a folder; returns the proposals with their pictures' names.
 
-    probability (n,): of each candidate to belong to its cluster.
+    probability (n,): of each candidate to belong to its cluster.  chosen: by the user, so that each becomes a reference, of
+    whatever kind it looks; else those of species do.
     """
     out.mkdir(parents=True, exist_ok=True)
     averages = _averages(scene, proposals) if pictures else {}
@@ -57,7 +64,7 @@ def write_clusters(
         proposals = written
     said = verdict(scene, proposals)
     scene.save(out)
-    references_of(scene, [p for p in proposals if p.kind == "species"]).save(out / REFERENCES)
+    references_of(scene, [p for p in proposals if chosen or p.kind == "species"]).save(out / REFERENCES)
     _write_candidates(out / CANDIDATES, scene, proposals, probability)
     _write_table(out / "clusters.csv", proposals)
     if pictures:
