@@ -13,7 +13,7 @@ by the commands that a user gives. Averages are made of
 Resolutions are those of the shell correlation with the true density at 0.5, and of two halves of the particles at 0.143. The
 reference of orienting is the true density without anything finer than --low-pass; the picks' own reference is, too.
 
-  python benchmarks/averaging.py --work DIR            needs RELION 3 (apt-get install relion), about 25 minutes of 2 cores
+  python benchmarks/averaging.py --work DIR            needs RELION 3 (apt-get install relion), about 6 minutes of 2 cores
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,25 @@ import tomotwin_scipion
 TEMPLATES = Path(tomotwin_scipion.__file__).parent / "templates"
 ONES = [("ts_2", 1)] * 3
 STRUCTURE = "ATOM      1  CA  ALA A   1      {x:6.3f}  13.200   2.100  1.00 20.00           C\nEND\n"
+
+
+def fields(name: str) -> set[str]:
+    """What a template asks for: without a screen all of it must be given."""
+    return set(re.findall(r"\|(\w+)~", (TEMPLATES / f"{name}.json.template").read_text()))
+
+
+def test_the_manual_gives_and_lists_all_fields_of_the_templates() -> None:
+    root = TEMPLATES.parents[1]
+    for page in ("README.md", "docs/facilities.md"):
+        text = (root / page).read_text()
+        ((name, words),) = re.findall(
+            r"scipion template \S*?(\w+)\.json\.template --nogui((?:.|\n)*?)\n\s*(?:```|\n)", text
+        )
+        assert set(re.findall(r"(\w+)=", words)) == fields(name) | {"project_name"}, page
+    rows = re.findall(r"^\| `(tomotwin_\w+)` \|.*\|(.*)\|$", text, flags=re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", listed)) for name, listed in rows} == {
+        path.name.split(".")[0]: fields(path.name.split(".")[0]) for path in TEMPLATES.glob("*.template")
+    }
 
 
 def made_and_run(name: str, project_name: str, **aliases: object) -> Any:
@@ -34,6 +54,7 @@ def made_and_run(name: str, project_name: str, **aliases: object) -> Any:
         project = Manager().loadProject(project_name)
         for number in range(len(project.getRuns())):  # in their order; Scipion's scheduler waits 20 s before each
             run = project.getRuns(refresh=True)[number]
+            run.numberOfThreads.set(1)  # with more, Scipion looks for finished steps every three seconds only
             assert run.validate() == []
             project.launchProtocol(run, wait=True, force=True)
             project._updateProtocol(run)

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--diameter", type=float, metavar="A", help="of the particle, where the picks do not say it")
     parser.add_argument("--keep-contrast", action="store_true", help="do not turn protein bright")
-    parser.add_argument("--no-normalising", action="store_true", help="do not bring the background to mean 0, deviation 1")
+    parser.add_argument(
+        "--no-normalising", action="store_true", help="do not bring the background to mean 0, deviation 1"
+    )
     parser.add_argument(
         "--centre", action="store_true", help="shift boxes by parts of a voxel, so that no shifts are left in the table"
     )

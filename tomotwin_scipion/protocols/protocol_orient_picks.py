@@ -87,8 +87,8 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
             default=KEEP_ALL,
             display=params.EnumParam.DISPLAY_HLIST,
             label="Picks that are kept",
-            help="By the correlation with the molecule. *above the suggested*: what the same search does not reach at places "
-            "where nothing was picked, in each tomogram; it takes away most false picks. *all* leaves that to a "
+            help="By the correlation with the molecule. *above the suggested*: in each tomogram well above what the same "
+            "search finds where nothing was picked, and above half of what the best picks reach; it takes away most false picks. *all* leaves that to a "
             "classification. Changing this and continuing the run is quick.",
         )
         form.addParam(
