@@ -21,6 +21,10 @@ from tomotwin_view.star import read_pairs, read_table, write_tables
 
 PACKAGE = Path(tomotwin_scipion.__file__).parent
 PROTOCOLS = {
+    "ProtTwinClusterPicking",
+    "ProtTwinEvaluatePicks",
+    "ProtTwinExtractSubtomograms",
+    "ProtTwinOrientPicks",
     "ProtTwinCreateMask",
     "ProtTwinEmbedTomograms",
     "ProtTwinReferencePicking",
