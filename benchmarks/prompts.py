@@ -27,6 +27,7 @@ from tomotwin_core.picking.examples import Strangers, references_from_examples
 from tomotwin_core.picking.from_positions import examples_at_positions
 from tomotwin_core.picking.self_teaching import self_taught
 from tomotwin_core.picking.thresholds import null_threshold
+from tomotwin_core.progress import progress
 from tomotwin_core.simulation import Acquisition
 
 COUNTS = (1, 3, 5, 10)
@@ -55,7 +56,8 @@ def main() -> None:
             tomogram.densities, model, Acquisition(), settings, options.device, seen=seen
         )
         peaks = locate(tomogram.field, by_structure, ALONE)
-        for name in sorted(tomogram.densities)[: options.species or None]:
+        names = sorted(tomogram.densities)[: options.species or None]
+        for name in progress(names, desc=f"choosing in {tomogram.field.tomogram}", unit="species"):
             record(results, ("structure", 0), name, tomogram, peaks.select(peaks.label == name), np.empty((0, 3)))
             one_species(results, tomogram, name, strangers, options)
         report(results, options, model_hash)

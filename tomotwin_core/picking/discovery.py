@@ -9,7 +9,8 @@ false-discovery rate expected if one cuts there (Efron, Large-Scale Inference, 2
 
 Where wrong peaks lie differs from one tomogram to the next, too: simulated densities of them are as wide as that wants, and
 those of references made from examples, which know the tomogram's noise and contrast where no simulation does, are moved to
-where the bulk of the tomogram's own peaks lies.
+where the tomogram's own peaks lie. Where no other target competes these are thousands, and place and width are taken from
+the upper part of them, below where right ones begin; of what competition leaves only the median can be told.
 
 Measured against it on tomograms of held-out species (benchmarks/calibration.py): normal null distributions fitted to the
 bulk of the peaks, mixtures of two normal distributions, and decoy references (other molecules, random directions). They
@@ -38,14 +39,18 @@ _LEAST_DENSITY = 1e-6
 # The simulated share of right peaks speaks with the voice of so many peaks per peak of the tomogram.
 _PRIOR_WEIGHT = 0.3
 _ROUNDS = 200
-# Steps in which the density of wrong peaks is moved to where a tomogram has them, and how far at most.
-_SHIFTS, _FARTHEST = 20, 1.5
+# Quantiles of wrong peaks at which their density is made to agree with a tomogram's where no target competes, if there are so
+# many peaks. Peaks that count as right meanwhile: those that score as the upper three quarters of right ones do, a tenth less, at
+# most half of all. How much narrower or wider the density may become.
+_LOWER, _UPPER, _RIGHT_FROM, _OF_THESE, _MOST_RIGHT = 0.82, 0.97, 0.25, 0.9, 0.5
+_WIDTHS = 0.7, 2.5
+_MANY_PEAKS = 40
 
 
 @dataclass(frozen=True)
 class Calibration:
     """right, wrong (451,) float32: densities of Fisher's z of right and of wrong peaks on `Z_GRID`; prevalence: which
-    share of the simulated peaks was right; floating: `wrong` is to be moved to the median of a tomogram's own peaks."""
+    share of the simulated peaks was right; floating: `wrong` is to be moved to where a tomogram's own peaks lie."""
 
     right: np.ndarray
     wrong: np.ndarray
@@ -60,15 +65,16 @@ class Calibration:
         wrong = gaussian_filter1d(_density(scores[~right], _WIDTH_WRONG), _BETWEEN_TOMOGRAMS / (Z_GRID[1] - Z_GRID[0]))
         return cls(_density(scores[right], _WIDTH_RIGHT), wrong, float(np.mean(right)))
 
-    def probabilities(self, scores: np.ndarray, least: float = -1.0) -> np.ndarray:
+    def probabilities(self, scores: np.ndarray, least: float = -1.0, alone: bool = False) -> np.ndarray:
         """That each peak is right, (n,).
 
-        scores : those of all peaks of the target in one tomogram that score at least `least`.
+        scores : those of all peaks of the target in one tomogram that score at least `least` (all of them for a calibration
+        that floats).  alone : no other target took any of them.
         """
         if not len(scores):
             return np.empty(0)
         listed = np.tanh(Z_GRID) >= least
-        wrong = self._wrong_here(scores, listed)
+        wrong = self._wrong_here(scores, alone)
         share_right, share_wrong = (
             max(float(d[listed].sum() / d.sum()), floor) for d, floor in ((self.right, 1e-3), (wrong, 1e-6))
         )
@@ -85,19 +91,25 @@ class Calibration:
             share = float(np.clip((probability.mean() + _PRIOR_WEIGHT * prior) / (1 + _PRIOR_WEIGHT), 1e-5, 0.95))
         return np.asarray(probability)
 
-    def _wrong_here(self, scores: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        """The density of wrong peaks, moved if it floats so that what is listed of it has the median of the scores."""
+    def _wrong_here(self, scores: np.ndarray, alone: bool) -> np.ndarray:
+        """The density of wrong peaks, moved if it floats to where the tomogram's peaks lie."""
         if not self.floating or len(scores) < _FEWEST_WRONG:
             return self.wrong
-        middle, shift, moved = float(np.median(fisher_z(scores))), 0.0, self.wrong
-        for _ in range(_SHIFTS):
-            sums = np.cumsum(moved * listed)
-            if sums[-1] <= 0:
-                return self.wrong
-            shift += middle - float(Z_GRID[np.searchsorted(sums, sums[-1] / 2)])
-            shift = float(np.clip(shift, -_FARTHEST, _FARTHEST))
-            moved = np.interp(Z_GRID - shift, Z_GRID, self.wrong, left=0, right=0).astype(np.float32)
-        return moved
+        z = fisher_z(scores)
+        if not alone or len(z) < _MANY_PEAKS:
+            source = Z_GRID - np.median(z) + _quantile(self.wrong, 0.5)
+            return np.interp(source, Z_GRID, self.wrong, left=0, right=0)
+        right = min(_OF_THESE * float(np.mean(z >= _quantile(self.right, _RIGHT_FROM))), _MOST_RIGHT)
+        low, high = np.quantile(z, np.array([_LOWER, _UPPER]) * (1 - right))
+        low_there, high_there = _quantile(self.wrong, _LOWER), _quantile(self.wrong, _UPPER)
+        width = float(np.clip((high - low) / max(high_there - low_there, 1e-6), *_WIDTHS))
+        return np.interp(low_there + (Z_GRID - low) / width, Z_GRID, self.wrong, left=0, right=0) / width
+
+
+def _quantile(density: np.ndarray, share: float) -> float:
+    """Fisher's z below which a share of a density on `Z_GRID` lies."""
+    sums = np.cumsum(density)
+    return float(np.interp(share * sums[-1], sums, Z_GRID))
 
 
 def fisher_z(scores: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ Without them the space is that of the tomograms themselves, centred on their mea
 covariance, and scores are not calibrated.
 
 A position picked by hand is off by a voxel or two, and the embedding there is that of an off-centre particle. So each
-example is moved, within one step of the embedding grid, to where it agrees best with the others.
+example is moved, within one step of the embedding grid and where enough is gained by it, to where it agrees best with the
+others.
 
 Which scores right peaks will have the examples tell themselves: each is scored by the mean of the others, and how far right
 peaks lie about the mean of these scores is learnt from library molecules, of which as many examples are taken. One example
 has no others; then the library's own right scores stand for its. What wrong peaks look like comes from the target's own
-peaks in the simulated tomograms, which are of other molecules, moved to where the bulk of a tomogram's peaks lies
+peaks in the simulated tomograms, which are of other molecules, moved to where a tomogram's own peaks lie
 (`Calibration.floating`).
 """
 
@@ -41,6 +42,8 @@ _PEAKS_LEFT = 4
 # Steps of the embedding grid about an example, (27, 3) z, y, x, itself in the middle; and rounds of moving all of them.
 NEIGHBOURHOOD = np.indices((3, 3, 3)).reshape(3, -1).T - 1
 _CENTRINGS = 3
+# What a move costs, in Fisher's z per squared step: without it all examples may drift off together, and picks with them.
+_COST_OF_MOVING = 0.3 * (NEIGHBOURHOOD**2).sum(1)
 # A library molecule whose prototype is so close to the target's may be the target: its peaks are not wrong ones.
 _LOOKALIKE = 0.9
 _EVERYWHERE = LocationSettings(min_score=-1.0, competition=False)
@@ -180,16 +183,17 @@ def _around_truth(seen: Seen) -> np.ndarray:
     return np.asarray(seen.field[tuple(np.moveaxis(places, -1, 0))])
 
 
-def centred(itself: np.ndarray, places: np.ndarray) -> np.ndarray:
+def centred(itself: np.ndarray, places: np.ndarray, cost: np.ndarray = _COST_OF_MOVING) -> np.ndarray:
     """Of each example the unit vector at that of its places that agrees best with the other examples, (n, 32).
 
-    itself (n, 32), places (n, k, 32) : unit vectors at the positions as they were given, and at the places about them.
+    itself (n, 32), places (n, k, 32) : unit vectors at the positions as they were given, and at the places about them;
+    cost (k,) : what being there costs.  A single place is taken as it is.
     """
     if len(itself) < 2 or places.shape[1] == 1:
         return itself
     moved = itself
     for _ in range(_CENTRINGS):
-        best = np.einsum("nkd,nd->nk", places, _means_of_others(moved)).argmax(1)
+        best = (fisher_z(np.einsum("nkd,nd->nk", places, _means_of_others(moved))) - cost).argmax(1)
         moved = places[np.arange(len(places)), best]
     return moved
 

@@ -9,7 +9,7 @@ brings the last two planes of the one before, so that every plane is judged with
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -55,8 +55,10 @@ def locate(
     field: Field, references: ReferenceSet, settings: LocationSettings | None = None, region: Region | None = None
 ) -> Coordinates:
     """All peaks of all targets in one tomogram, or in a region of it, in voxels of the original tomogram, best first."""
-    settings = settings or LocationSettings()
+    settings = asked = settings or LocationSettings()
     require_same_model(references, field.model_hash, field.tomogram)
+    if any(t.calibration is not None and t.calibration.floating for t in references.targets):
+        settings = replace(settings, min_score=-1.0)  # where wrong peaks lie is told by all of them
     layers = similarity_layers(field, references, settings.slab, settings.background and settings.competition)
     peaks = peaks_in_layers(layers, settings)
     peaks = peaks.select(peaks.target < len(references.targets))
@@ -64,21 +66,26 @@ def locate(
         # Before suppression: what lies outside takes no one's place.
         peaks = peaks.select(region.contains(peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A))
     peaks = suppressed(peaks, references, field.spacing_A, settings)
-    return coordinates_of(peaks, references, field, false_discovery(peaks, references, settings.min_score))
+    rates = false_discovery(peaks, references, settings)
+    listed = peaks.score >= asked.min_score
+    return coordinates_of(peaks.select(listed), references, field, rates[listed])
 
 
-def false_discovery(peaks: Peaks, references: ReferenceSet, least: float) -> np.ndarray:
+def false_discovery(peaks: Peaks, references: ReferenceSet, settings: LocationSettings) -> np.ndarray:
     """The false-discovery rate expected at each peak's score, (n,) float32, target by target; NaN where a target's scores
     are not calibrated.
 
-    peaks : all of one tomogram that score at least `least`.
+    peaks : all of one tomogram that these settings list.
     """
+    alone = len(references.targets) == 1 or not settings.competition
     rates = np.full(len(peaks.score), np.nan, np.float32)
     for index, target in enumerate(references.targets):
         own = peaks.target == index
         if target.calibration is not None and own.any():
             scores = peaks.score[own]
-            rates[own] = false_discovery_rates(scores, target.calibration.probabilities(scores, least))
+            rates[own] = false_discovery_rates(
+                scores, target.calibration.probabilities(scores, settings.min_score, alone)
+            )
     return rates
 
 
