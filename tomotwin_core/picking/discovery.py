@@ -9,8 +9,8 @@ false-discovery rate expected if one cuts there (Efron, Large-Scale Inference, 2
 
 Where wrong peaks lie differs from one tomogram to the next, too: simulated densities of them are as wide as that wants, and
 those of references made from examples, which know the tomogram's noise and contrast where no simulation does, are moved to
-where the tomogram's own peaks lie. Where no other target competes these are thousands, and place and width are taken from
-the upper part of them, below where right ones begin; of what competition leaves only the median can be told.
+where the tomogram's own peaks lie, as wide as these are. That is told by all of them, those too that go to other targets in
+competition: they are thousands, most of them wrong, where competition leaves few of an odd selection.
 
 Measured against it on tomograms of held-out species (benchmarks/calibration.py): normal null distributions fitted to the
 bulk of the peaks, mixtures of two normal distributions, and decoy references (other molecules, random directions). They
@@ -39,12 +39,11 @@ _LEAST_DENSITY = 1e-6
 # The simulated share of right peaks speaks with the voice of so many peaks per peak of the tomogram.
 _PRIOR_WEIGHT = 0.3
 _ROUNDS = 200
-# Quantiles of wrong peaks at which their density is made to agree with a tomogram's where no target competes, if there are so
-# many peaks. Peaks that count as right meanwhile: those that score as the upper three quarters of right ones do, a tenth less, at
-# most half of all. How much narrower or wider the density may become.
+# Quantiles of wrong peaks at which a density that floats is made to agree with a tomogram's. Peaks that count as right meanwhile:
+# those that score as the upper three quarters of right ones do, a tenth less, at most half of all. How much narrower or wider
+# the density may become.
 _LOWER, _UPPER, _RIGHT_FROM, _OF_THESE, _MOST_RIGHT = 0.82, 0.97, 0.25, 0.9, 0.5
 _WIDTHS = 0.7, 2.5
-_MANY_PEAKS = 40
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,19 @@ class Calibration:
         wrong = gaussian_filter1d(_density(scores[~right], _WIDTH_WRONG), _BETWEEN_TOMOGRAMS / (Z_GRID[1] - Z_GRID[0]))
         return cls(_density(scores[right], _WIDTH_RIGHT), wrong, float(np.mean(right)))
 
-    def probabilities(self, scores: np.ndarray, least: float = -1.0, alone: bool = False) -> np.ndarray:
+    def probabilities(
+        self, scores: np.ndarray, least: float = -1.0, everywhere: np.ndarray | None = None
+    ) -> np.ndarray:
         """That each peak is right, (n,).
 
-        scores : those of all peaks of the target in one tomogram that score at least `least` (all of them for a calibration
-        that floats).  alone : no other target took any of them.
+        scores : those of all peaks of the target in one tomogram that score at least `least`.  everywhere : for a
+        calibration that floats, the scores of all peaks of the target, those too that other targets took.
         """
-        if not len(scores):
-            return np.empty(0)
+        judged = scores if everywhere is None or not self.floating else everywhere
+        if not len(scores) or not len(judged):
+            return np.zeros(len(scores))
         listed = np.tanh(Z_GRID) >= least
-        wrong = self._wrong_here(scores, alone)
+        wrong = self._wrong_here(judged)
         share_right, share_wrong = (
             max(float(d[listed].sum() / d.sum()), floor) for d, floor in ((self.right, 1e-3), (wrong, 1e-6))
         )
@@ -83,22 +85,19 @@ class Calibration:
         log_ratio = isotonic_regression(
             np.log((right + _LEAST_DENSITY) / (wrong + _LEAST_DENSITY)), sample_weight=(right + wrong) * listed + 1e-9
         )
-        ratio = np.exp(np.interp(fisher_z(scores), Z_GRID, log_ratio))
+        of_judged, ratio = (np.exp(np.interp(fisher_z(s), Z_GRID, log_ratio)) for s in (judged, scores))
         part = self.prevalence * share_right
         prior = share = part / (part + (1 - self.prevalence) * share_wrong)
         for _ in range(_ROUNDS):
-            probability = share * ratio / (share * ratio + 1 - share)
-            share = float(np.clip((probability.mean() + _PRIOR_WEIGHT * prior) / (1 + _PRIOR_WEIGHT), 1e-5, 0.95))
-        return np.asarray(probability)
+            probable = float((share * of_judged / (share * of_judged + 1 - share)).mean())
+            share = float(np.clip((probable + _PRIOR_WEIGHT * prior) / (1 + _PRIOR_WEIGHT), 1e-5, 0.95))
+        return np.asarray(share * ratio / (share * ratio + 1 - share))
 
-    def _wrong_here(self, scores: np.ndarray, alone: bool) -> np.ndarray:
+    def _wrong_here(self, scores: np.ndarray) -> np.ndarray:
         """The density of wrong peaks, moved if it floats to where the tomogram's peaks lie."""
         if not self.floating or len(scores) < _FEWEST_WRONG:
             return self.wrong
         z = fisher_z(scores)
-        if not alone or len(z) < _MANY_PEAKS:
-            source = Z_GRID - np.median(z) + _quantile(self.wrong, 0.5)
-            return np.interp(source, Z_GRID, self.wrong, left=0, right=0)
         right = min(_OF_THESE * float(np.mean(z >= _quantile(self.right, _RIGHT_FROM))), _MOST_RIGHT)
         low, high = np.quantile(z, np.array([_LOWER, _UPPER]) * (1 - right))
         low_there, high_there = _quantile(self.wrong, _LOWER), _quantile(self.wrong, _UPPER)

@@ -41,51 +41,59 @@ class LocationSettings:
 
 @dataclass(frozen=True)
 class Peaks:
-    """zyx (n, 3) grid positions with fractions, score (n,), target (n,) index."""
+    """zyx (n, 3) grid positions with fractions, score (n,), target (n,) index; won (n,), where it was asked for: whether the
+    target is the best of all there."""
 
     zyx: np.ndarray
     score: np.ndarray
     target: np.ndarray
+    won: np.ndarray | None = None
 
     def select(self, which: np.ndarray) -> Peaks:
-        return Peaks(self.zyx[which], self.score[which], self.target[which])
+        won = None if self.won is None else self.won[which]
+        return Peaks(self.zyx[which], self.score[which], self.target[which], won)
 
 
 def locate(
     field: Field, references: ReferenceSet, settings: LocationSettings | None = None, region: Region | None = None
 ) -> Coordinates:
     """All peaks of all targets in one tomogram, or in a region of it, in voxels of the original tomogram, best first."""
-    settings = asked = settings or LocationSettings()
+    settings = settings or LocationSettings()
     require_same_model(references, field.model_hash, field.tomogram)
-    if any(t.calibration is not None and t.calibration.floating for t in references.targets):
-        settings = replace(settings, min_score=-1.0)  # where wrong peaks lie is told by all of them
     layers = similarity_layers(field, references, settings.slab, settings.background and settings.competition)
-    peaks = peaks_in_layers(layers, settings)
+    # Where wrong peaks lie is told by all of a target's peaks, low ones and lost ones.
+    floating = any(t.calibration is not None and t.calibration.floating for t in references.targets)
+    searched = replace(settings, min_score=-1.0) if floating else settings
+    peaks = peaks_in_layers(layers, searched, lost=floating)
     peaks = peaks.select(peaks.target < len(references.targets))
     if region is not None:
         # Before suppression: what lies outside takes no one's place.
         peaks = peaks.select(region.contains(peaks.zyx[:, ::-1] * field.spacing_A / field.voxel_size_A))
-    peaks = suppressed(peaks, references, field.spacing_A, settings)
-    rates = false_discovery(peaks, references, settings)
-    listed = peaks.score >= asked.min_score
+    everywhere = None
+    if peaks.won is not None:
+        everywhere = suppressed(peaks, references, field.spacing_A, replace(searched, competition=False))
+        peaks = peaks.select(peaks.won)
+    peaks = suppressed(peaks, references, field.spacing_A, searched)
+    rates = false_discovery(peaks, references, searched.min_score, everywhere)
+    listed = peaks.score >= settings.min_score
     return coordinates_of(peaks.select(listed), references, field, rates[listed])
 
 
-def false_discovery(peaks: Peaks, references: ReferenceSet, settings: LocationSettings) -> np.ndarray:
+def false_discovery(
+    peaks: Peaks, references: ReferenceSet, least: float, everywhere: Peaks | None = None
+) -> np.ndarray:
     """The false-discovery rate expected at each peak's score, (n,) float32, target by target; NaN where a target's scores
     are not calibrated.
 
-    peaks : all of one tomogram that these settings list.
+    peaks : all of one tomogram that score at least `least`.  everywhere : with those that other targets took.
     """
-    alone = len(references.targets) == 1 or not settings.competition
     rates = np.full(len(peaks.score), np.nan, np.float32)
     for index, target in enumerate(references.targets):
         own = peaks.target == index
         if target.calibration is not None and own.any():
             scores = peaks.score[own]
-            rates[own] = false_discovery_rates(
-                scores, target.calibration.probabilities(scores, settings.min_score, alone)
-            )
+            everyone = None if everywhere is None else everywhere.score[everywhere.target == index]
+            rates[own] = false_discovery_rates(scores, target.calibration.probabilities(scores, least, everyone))
     return rates
 
 
@@ -94,29 +102,31 @@ def peaks_of(similarity: np.ndarray, settings: LocationSettings) -> Peaks:
     return peaks_in_layers([(0, np.moveaxis(similarity, -1, 0))], settings)
 
 
-def peaks_in_layers(layers: Iterable[tuple[int, np.ndarray]], settings: LocationSettings) -> Peaks:
-    """Local maxima of consecutive layers (z0, similarity [target, z, y, x])."""
+def peaks_in_layers(layers: Iterable[tuple[int, np.ndarray]], settings: LocationSettings, lost: bool = False) -> Peaks:
+    """Local maxima of consecutive layers (z0, similarity [target, z, y, x]); with `lost` in competition those too that another
+    target won."""
     found: list[Peaks] = []
     kept: np.ndarray | None = None
     start = judged = 0
     for z0, layer in layers:
         planes, start = (layer, z0) if kept is None else (np.concatenate([kept, layer], axis=1), z0 - kept.shape[1])
         end = planes.shape[1] - 1  # the last plane waits for its upper neighbour
-        found.append(_maxima(planes, start, judged - start, end, settings))
+        found.append(_maxima(planes, start, judged - start, end, settings, lost))
         judged, kept = start + end, planes[:, -2:].copy()
     if kept is not None:
-        found.append(_maxima(kept, judged + 1 - kept.shape[1], kept.shape[1] - 1, kept.shape[1], settings))
-    return Peaks(*(np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target")))
+        found.append(_maxima(kept, judged + 1 - kept.shape[1], kept.shape[1] - 1, kept.shape[1], settings, lost))
+    zyx, score, target = (np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target"))
+    return Peaks(zyx, score, target, np.concatenate([p.won for p in found]) if lost else None)
 
 
-def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: LocationSettings) -> Peaks:
+def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: LocationSettings, lost: bool) -> Peaks:
     """Local maxima in planes low to high of [target, z, y, x], whose plane 0 is plane `start` of the grid."""
     judged = planes[:, low:high]
     best = judged.argmax(0) if settings.competition else None
-    zyx, scores, targets = [], [], []
+    zyx, scores, targets, won = [], [], [], []
     for index, values in enumerate(planes):
         candidate = judged[index] >= settings.min_score
-        if best is not None:
+        if best is not None and not lost:
             candidate &= best == index
         where = np.argwhere(candidate) + (low, 0, 0)
         score = values[tuple(where.T)]
@@ -130,7 +140,11 @@ def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: Locat
         zyx.append(where + (start, 0, 0) + _parabola(values, where))
         scores.append(score)
         targets.append(np.full(len(where), index))
-    return Peaks(np.concatenate(zyx), np.concatenate(scores), np.concatenate(targets))
+        if lost:
+            taken = np.ones(len(where), bool) if best is None else best[tuple((where - (low, 0, 0)).T)] == index
+            won.append(taken)
+    own = np.concatenate(won) if lost else None
+    return Peaks(np.concatenate(zyx), np.concatenate(scores), np.concatenate(targets), own)
 
 
 def _at(values: np.ndarray, where: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
