@@ -119,6 +119,15 @@ def test_rates_are_the_same_whatever_is_listed(make_field: FieldMaker) -> None:
     np.testing.assert_allclose(few.fdr, many.fdr[: len(few)])
 
 
+def test_right_scores_of_one_are_right_ones_and_no_error() -> None:
+    rng = np.random.default_rng(2)
+    scores = np.concatenate([np.ones(8), np.tanh(rng.normal(0.3, 0.2, 300))])
+    made = Calibration.fitted(scores, np.arange(308) < 8)
+    assert made is not None and made.right.sum() > 0
+    probabilities = made.probabilities(scores)
+    assert np.isfinite(probabilities).all() and probabilities[:8].min() > 0.5 > np.median(probabilities)
+
+
 def test_rates_never_rise_with_the_score_and_belong_to_their_peaks() -> None:
     scores, _ = scores_of(50, 500, 3)
     rates = false_discovery_rates(scores, calibration().probabilities(scores))

@@ -106,6 +106,24 @@ def test_the_level_of_examples_is_that_of_their_agreement() -> None:
     )
 
 
+def test_an_example_that_is_listed_twice_counts_once(make_field: FieldMaker) -> None:
+    one = examples(3)
+    twice = replace(one, embeddings=one.embeddings[[0, 1, 1, 2, 0]])
+    single, doubled = (
+        references_from_examples([e], "hash", strangers=STRANGERS).targets[0]
+        for e in (examples(1), replace(examples(1), embeddings=examples(1).embeddings[[0, 0]]))
+    )
+    made, again = (references_from_examples([e], "hash", strangers=STRANGERS).targets[0] for e in (one, twice))
+    for a, b in ((made, again), (single, doubled)):
+        np.testing.assert_array_equal(a.prototypes, b.prototypes)
+        assert a.calibration is not None and b.calibration is not None
+        np.testing.assert_array_equal(a.calibration.right, b.calibration.right)
+        assert b.calibration.right.sum() > 0
+    field = make_field(simulated({"target": 1}, 12, 55).field)
+    found = locate(field, ReferenceSet((doubled,), "hash"), LocationSettings(min_score=0.2))
+    assert len(found) and found.fdr is not None and np.isfinite(found.fdr).all()
+
+
 def test_without_simulation_nothing_is_calibrated_and_the_space_is_the_tomograms() -> None:
     everything = np.random.default_rng(0).normal(size=(500, 32)).astype(np.float32) + 3
     made = references_from_examples([examples(4)], "hash", everything)

@@ -154,7 +154,8 @@ def threshold_of_rate(scores: np.ndarray, rates: np.ndarray, rate: float) -> flo
 
 
 def _density(scores: np.ndarray, width: float) -> np.ndarray:
-    z = fisher_z(scores)
+    # Scores beyond the grid count at its ends: a density that lies off it would be none.
+    z = np.clip(fisher_z(scores), Z_GRID[0], Z_GRID[-1])
     if len(z) > _MOST:
         z = np.quantile(z, np.linspace(0, 1, _MOST))
     if np.ptp(z) < 1e-6:  # equal scores have no width of their own
