@@ -1,8 +1,8 @@
 """The expected false-discovery rate against the real one, on simulated tomograms of held-out species, and what the
 threshold proposed from it is worth; with competition between targets, with that of the background too, and without.
 
-References are made from structures, as `tomotwin reference` does. At every expected rate the picks of all targets and
-tomograms are pooled and counted. Beside the rates that the software gives stand those of three other null distributions:
+References are made from structures, and from five true positions of each species (which then do not count), as `tomotwin
+reference` does. At every expected rate the picks of all targets and tomograms are pooled and counted. Beside the rates that the software gives stand those of three other null distributions:
 a normal one fitted to the left half of the peaks' scores (Efron's empirical null), a mixture of two normal ones, and decoy
 references (random directions spread as the prototypes are).
 
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from heldout import HeldOut, add_arguments, best_f1, f1_at, held_out, world
+from heldout import VOXEL_A, HeldOut, add_arguments, best_f1, distance_to, f1_at, held_out, world
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import norm
@@ -25,10 +25,13 @@ from sklearn.mixture import GaussianMixture
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.picking import LocationSettings, ReferenceSet, Target, locate, references_from_densities
 from tomotwin_core.picking.discovery import fisher_z, threshold_of_best_f1
+from tomotwin_core.picking.examples import Strangers, references_from_examples
+from tomotwin_core.picking.from_positions import examples_at_positions
 from tomotwin_core.simulation import Acquisition
 
 RATES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 LEAST = 0.2
+EXAMPLES = 5
 
 
 def main() -> None:
@@ -39,6 +42,7 @@ def main() -> None:
     counted: dict[str, dict[float, list[int]]] = {}
     f1: dict[str, list[float]] = {}
     model_hash = ""
+    strangers = Strangers(world(options, {}, crowd=16)[2])
     for tomogram in held_out(options):
         model, settings, seen = world(options, tomogram.densities)
         model_hash = model.hash
@@ -53,6 +57,14 @@ def main() -> None:
             peaks = locate(tomogram.field, references, location)
             for target in references.targets:
                 one_target(tomogram, peaks, target, way, counted, f1)
+        positions, known = from_positions(tomogram, strangers, options.seed)
+        for way, location in (
+            ("five positions, targets compete", LocationSettings(min_score=LEAST)),
+            ("five positions, no competition", LocationSettings(min_score=LEAST, competition=False)),
+        ):
+            peaks = locate(tomogram.field, positions, location)
+            for target in positions.targets:
+                one_target(tomogram, peaks, target, way, counted, f1, known[target.name])
         with_decoys = locate(tomogram.field, decoys(references, options.seed), LocationSettings(min_score=LEAST))
         peaks = locate(tomogram.field, references, LocationSettings(min_score=LEAST))
         for target in references.targets:
@@ -76,14 +88,34 @@ def one_target(
     way: str,
     counted: dict[str, dict[float, list[int]]],
     f1: dict[str, list[float]],
+    known: np.ndarray | None = None,
 ) -> None:
-    scores, right, n_true = tomogram.judged(peaks, target.name)
-    rates = np.sort(peaks.fdr[peaks.label == target.name])  # best first, as the scores
-    count(counted, f"expected rate, {way}", rates, right)
-    proposed = threshold_of_best_f1(scores, rates)
+    """`known`: positions that count neither way."""
+    own = peaks.select(peaks.label == target.name)
+    assert own.fdr is not None
+    proposed = threshold_of_best_f1(own.score, own.fdr)
+    if known is not None:
+        own = own.select(distance_to(own.xyz, known) > tomogram.tolerance(target.name))
+    scores, right, n_true = tomogram.judged(own, target.name, known)
+    count(counted, f"expected rate, {way}", np.sort(own.fdr), right)  # best first, as the scores
     f1.setdefault(f"{way}: best possible", []).append(best_f1(right, n_true))
     f1.setdefault(f"{way}: proposed threshold", []).append(f1_at(scores, right, n_true, proposed))
-    f1.setdefault(f"{way}: threshold of simulation", []).append(f1_at(scores, right, n_true, target.threshold))
+    if known is None:
+        f1.setdefault(f"{way}: threshold of simulation", []).append(f1_at(scores, right, n_true, target.threshold))
+
+
+def from_positions(tomogram: HeldOut, strangers: Strangers, seed: int) -> tuple[ReferenceSet, dict[str, np.ndarray]]:
+    """References from some positions of each species, and these."""
+    rng, field = np.random.default_rng(seed), tomogram.field
+    known = {n: rng.permutation(tomogram.of(n))[: min(EXAMPLES, len(tomogram.of(n)) - 1)] for n in tomogram.densities}
+    tables = [
+        Coordinates.from_arrays(
+            xyz, VOXEL_A, field.tomogram, field.tomogram_shape, name, diameter_A=tomogram.densities[name].diameter_A
+        )
+        for name, xyz in known.items()
+    ]
+    examples = examples_at_positions([(field, Coordinates.concatenate(tables))])
+    return references_from_examples(examples, field.model_hash, field.sample(), strangers=strangers), known
 
 
 def count(counted: dict[str, dict[float, list[int]]], way: str, rates: np.ndarray, right: np.ndarray) -> None:
@@ -136,7 +168,7 @@ def running(rates: np.ndarray) -> np.ndarray:
 
 
 def picture(counted: dict[str, dict[float, list[int]]], path: Path) -> None:
-    figure = Figure(figsize=(5.5, 5), dpi=130, layout="constrained")
+    figure = Figure(figsize=(6, 5.5), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", lw=1, ls="--")
