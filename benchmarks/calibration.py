@@ -2,7 +2,8 @@
 threshold proposed from it is worth; with competition between targets, with that of the background too, and without.
 
 References are made from structures, and from five true positions of each species (which then do not count), as `tomotwin
-reference` does. At every expected rate the picks of all targets and tomograms are pooled and counted. Beside the rates that the software gives stand those of three other null distributions:
+reference` does. At every expected rate the picks of all targets and tomograms are pooled and counted. Beside the rates that
+the software gives stand those of three other null distributions:
 a normal one fitted to the left half of the peaks' scores (Efron's empirical null), a mixture of two normal ones, and decoy
 references (random directions spread as the prototypes are).
 
