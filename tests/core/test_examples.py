@@ -106,21 +106,23 @@ def test_the_level_of_examples_is_that_of_their_agreement() -> None:
     )
 
 
-def test_an_example_that_is_listed_twice_counts_once(make_field: FieldMaker) -> None:
-    one = examples(3)
-    twice = replace(one, embeddings=one.embeddings[[0, 1, 1, 2, 0]])
-    single, doubled = (
-        references_from_examples([e], "hash", strangers=STRANGERS).targets[0]
-        for e in (examples(1), replace(examples(1), embeddings=examples(1).embeddings[[0, 0]]))
-    )
-    made, again = (references_from_examples([e], "hash", strangers=STRANGERS).targets[0] for e in (one, twice))
-    for a, b in ((made, again), (single, doubled)):
-        np.testing.assert_array_equal(a.prototypes, b.prototypes)
-        assert a.calibration is not None and b.calibration is not None
-        np.testing.assert_array_equal(a.calibration.right, b.calibration.right)
-        assert b.calibration.right.sum() > 0
-    field = make_field(simulated({"target": 1}, 12, 55).field)
-    found = locate(field, ReferenceSet((doubled,), "hash"), LocationSettings(min_score=0.2))
+def test_a_position_that_is_listed_twice_counts_once(make_field: FieldMaker) -> None:
+    seen = simulated({"target": 1}, 12, 55)
+    field = make_field(seen.field)
+    xyz = seen.tomogram.truth.xyz[:3]
+
+    def made(rows: list[int]) -> Target:
+        table = Coordinates.from_arrays(
+            xyz[rows], field.voxel_size_A, field.tomogram, field.tomogram_shape, diameter_A=100.0
+        )
+        return references_from_positions([(field, table)], "target", strangers=STRANGERS).targets[0]
+
+    for once, repeated in ((made([0, 1, 2]), made([0, 1, 1, 2, 0])), (made([0]), made([0, 0]))):
+        np.testing.assert_array_equal(once.prototypes, repeated.prototypes)
+        assert once.calibration is not None and repeated.calibration is not None
+        np.testing.assert_array_equal(once.calibration.right, repeated.calibration.right)
+        assert repeated.calibration.right.sum() > 0 and repeated.origin == once.origin
+    found = locate(field, ReferenceSet((made([0, 0]),), "hash"), LocationSettings(min_score=0.2))
     assert len(found) and found.fdr is not None and np.isfinite(found.fdr).all()
 
 

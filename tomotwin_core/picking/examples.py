@@ -77,7 +77,6 @@ def references_from_examples(
     """
     if not examples:
         raise UserError("the coordinates hold no position; give at least one")
-    examples = [_without_repeats(one) for one in examples]
     if space is None:
         space = _space(everything, strangers.space if strangers else None)
     targets, levels = [], {}
@@ -96,13 +95,6 @@ def references_from_examples(
         return made
     counts = {one.name: min(len(one.embeddings), _MANY) for one in examples}
     return replace(made, targets=strangers.calibrated(made, counts, levels))
-
-
-def _without_repeats(one: Examples) -> Examples:
-    """Each example once: a place that is listed twice agrees with itself, which says nothing of how other copies will score."""
-    _, first = np.unique(one.embeddings, axis=0, return_index=True)
-    first = np.sort(first)
-    return replace(one, embeddings=one.embeddings[first], around=None if one.around is None else one.around[first])
 
 
 class Strangers:

@@ -34,11 +34,16 @@ def references_from_positions(
 def examples_at_positions(
     positions: Sequence[tuple[EmbeddingField, Coordinates]], name: str | None = None, diameter_A: float | None = None
 ) -> list[Examples]:
-    """The embeddings at positions, by label; UserError for positions that cannot serve."""
+    """The embeddings at positions, by label; UserError for positions that cannot serve.
+
+    Of positions of one label that share a place of the grid the first counts: a place that is listed twice agrees with itself,
+    which says nothing of how other copies will score.
+    """
     model_hash = positions[0][0].model_hash
     found: dict[str, list[np.ndarray]] = {}
     around: dict[str, list[np.ndarray]] = {}
     diameters: dict[str, list[float]] = {}
+    taken: set[tuple[object, ...]] = set()
     for field, table in positions:
         if field.model_hash != model_hash:
             raise UserError(
@@ -52,6 +57,13 @@ def examples_at_positions(
             )
         for label, part in table.by_label().items():
             key = name or label or "target"
+            grid = np.round(part.xyz * field.voxel_size_A / field.spacing_A).astype(int).tolist()
+            fresh = []
+            for x, y, z in grid:
+                place = (key, str(field.path), x, y, z)
+                fresh.append(place not in taken)
+                taken.add(place)
+            part = part.select(np.array(fresh, bool))
             found.setdefault(key, []).append(field.at(part.xyz))
             around.setdefault(key, []).append(_around(field, part.xyz))
             diameters.setdefault(key, []).extend(float(d) for d in part.diameter_A if np.isfinite(d))
