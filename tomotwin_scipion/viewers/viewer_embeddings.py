@@ -34,7 +34,7 @@ class EmbeddingsPlotter(SlicePlotter):
             right = self.figure.add_axes((0.54, bottom, 0.43, height), sharex=left, sharey=left)
             self.axes[along] = [left, right]
         self.timer = self.figure.canvas.new_timer(interval=LOOK_AGAIN_MS)
-        self.timer.add_callback(self.look)
+        self.timer.add_callback(self.look_again)
         self.choose(0)
 
     def open(self, number: int) -> Tuple[Tuple[int, ...], str]:
@@ -61,6 +61,11 @@ class EmbeddingsPlotter(SlicePlotter):
             self.timer.stop()
             self.redraw_all()
         return isDone
+
+    def look_again(self) -> bool:
+        """For the timer: matplotlib drops a callback that returns False, and this one is wanted for the next tomogram too."""
+        self.look()
+        return True
 
     def redraw(self, along: int, at: int) -> None:
         plain, coloured = self.axes[along]
