@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from tomotwin_scipion.demo import PROJECT, finish, prepare, say, scipion_environment
@@ -34,8 +35,6 @@ INSIDE = "--inside-scipion"
 SCREEN = (1500, 1000)
 COLOURS = 96
 SECONDS_TO_DRAW = 2.0
-COMPUTES = ("viewer_embed_tomograms_embeddings",)
-"""Windows that first say that they compute, and are photographed when they have changed."""
 SECONDS_TO_COMPUTE = 300.0
 PROGRAMS = ("Xvfb", "openbox", "xprop", "wmctrl", "import")
 FORM_WIDTH = 900
@@ -231,15 +230,18 @@ class Camera:
         """Photograph a window into NAME.png, in few colours to keep the file small."""
         if not self.wants(name):
             return
-        image = self.photograph(window)
         end = time.monotonic() + SECONDS_TO_COMPUTE
-        begun = image.tobytes()
-        while name in COMPUTES and image.tobytes() == begun and time.monotonic() < end:
-            image = self.photograph(window)
+        while self.computes() and time.monotonic() < end:
+            self.wait()
+        image = self.photograph(window)
         few = image.quantize(COLOURS, dither=Image.Dither.NONE)
         file = self.out / f"{name}.png"
         few.save(file, optimize=True)
         say(f"   {file.name}: {few.width} x {few.height}, {file.stat().st_size / 1000:.0f} kB")
+
+    def computes(self) -> bool:
+        """Whether a command that a viewer started is still at work."""
+        return any(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children())
 
     def photograph(self, window: str) -> Image.Image:
         """A window as it is now, brought to the front: what lies behind others is not on the screen."""

@@ -23,7 +23,6 @@ MODEL = "released"
 SPECIES = "1dzl"
 DOSE = 400.0
 TOLERANCE_A = 10.0  # a voxel of the model, half a step of the embedding grid: no frame is off by more
-STEP_A = 20.0  # noise may move one copy's peak farther, but not to another place of the grid
 # Nearer to a face the window is cut by it.
 MARGIN_A = 100.0
 
@@ -75,9 +74,7 @@ def test_a_planted_copy_comes_back_from_other_copies_as_examples_in_every_format
     peaks = read_coordinates(out / "tomo_01_peaks.star")
     best = peaks.select(np.arange(len(planted.truth)))
     errors = planted.errors_A(best.xyz, planted.inner)
-    assert errors.max() < STEP_A and np.median(errors, axis=0).max() < TOLERANCE_A, (
-        "they are the best peaks, in their places"
-    )
+    assert errors.max() < TOLERANCE_A, "they are the best peaks, in their places"
     for kind in ("star", "relion4", "relion5"):
         run(
             "pick",
@@ -91,7 +88,7 @@ def test_a_planted_copy_comes_back_from_other_copies_as_examples_in_every_format
         )
         path = out / kind / "tomo_01_picks.star"
         picks = read_coordinates(path)
-        assert planted.errors_A(picks.xyz, np.array([held])).max() < STEP_A
+        assert planted.errors_A(picks.xyz, np.array([held])).max() < TOLERANCE_A
         assert picks.shape == planted.truth.shape and set(picks.label) == {"planted"}
         assert (picks.score > 0).all()
         # As other software reads it: RELION 4 in voxels from the corner, RELION 5 in A from the middle.

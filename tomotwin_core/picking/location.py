@@ -1,9 +1,9 @@
 """Peaks of similarity: where the targets are.
 
 Every voxel belongs to the target that it matches best (competition). A peak is a local maximum of its target's
-similarity, refined to a fraction of a voxel by a parabola per axis; of two peaks of one target closer than its
+similarity, moved by a fraction of a step to the centre of the hill about it; of two peaks of one target closer than its
 separation, and of two of different targets whose middles coincide, the better stays. Work goes layer by layer: a layer
-brings the last two planes of the one before, so that every plane is judged with both of its neighbours.
+brings the last planes of the one before, so that every plane is judged with its neighbours on both sides.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.picking.discovery import false_discovery_rates
+from tomotwin_core.picking.discovery import false_discovery_rates, fisher_z
 from tomotwin_core.picking.references import ReferenceSet, require_same_model
 from tomotwin_core.picking.similarity import Field, similarity_layers
 from tomotwin_core.regions import Region
 
 # Faces first: most places are no maximum, and one of six neighbours tells.
 _NEIGHBOURS = sorted((o for o in product((-1, 0, 1), repeat=3) if any(o)), key=lambda o: sum(map(abs, o)))
+# The hill about a peak: half of a ball of two and a half steps, the other half lies opposite. How many planes that takes.
+_HILL = [o for o in product((-2, -1, 0, 1, 2), repeat=3) if o > (0, 0, 0) and np.linalg.norm(o) < 2.5]
+_REACH = 2
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,12 @@ def peaks_in_layers(layers: Iterable[tuple[int, np.ndarray]], settings: Location
     start = judged = 0
     for z0, layer in layers:
         planes, start = (layer, z0) if kept is None else (np.concatenate([kept, layer], axis=1), z0 - kept.shape[1])
-        end = planes.shape[1] - 1  # the last plane waits for its upper neighbour
+        end = max(planes.shape[1] - _REACH, judged - start)  # the last planes wait for their upper neighbours
         found.append(_maxima(planes, start, judged - start, end, settings, lost))
-        judged, kept = start + end, planes[:, -2:].copy()
+        judged, kept = start + end, planes[:, -2 * _REACH :].copy()
     if kept is not None:
-        found.append(_maxima(kept, judged + 1 - kept.shape[1], kept.shape[1] - 1, kept.shape[1], settings, lost))
+        start += planes.shape[1] - kept.shape[1]
+        found.append(_maxima(kept, start, judged - start, kept.shape[1], settings, lost))
     zyx, score, target = (np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target"))
     return Peaks(zyx, score, target, np.concatenate([p.won for p in found]) if lost else None)
 
@@ -137,7 +141,7 @@ def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: Locat
         # Where a tomogram is constant (padding, vacuum) so is the similarity: a million equal neighbours are no peaks.
         lowest = np.min([_at(values, where, o) for o in _NEIGHBOURS], axis=0) if len(where) else score
         where, score = where[score > lowest], score[score > lowest]
-        zyx.append(where + (start, 0, 0) + _parabola(values, where))
+        zyx.append(where + (start, 0, 0) + _to_the_centre(values, where))
         scores.append(score)
         targets.append(np.full(len(where), index))
         if lost:
@@ -205,17 +209,24 @@ def coordinates_of(peaks: Peaks, references: ReferenceSet, field: Field, fdr: np
     )
 
 
-def _parabola(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Sub-voxel offset of each maximum: the vertex of the parabola through it and its two neighbours, per axis,
-    within half a step."""
-    offset = np.zeros(where.shape)
-    here = values[tuple(where.T)]
-    for axis in range(3):
-        inner = (where[:, axis] > 0) & (where[:, axis] < values.shape[axis] - 1)
-        before, after = where[inner].copy(), where[inner].copy()
-        before[:, axis] -= 1
-        after[:, axis] += 1
-        a, b = values[tuple(before.T)], values[tuple(after.T)]
-        curvature = 2 * here[inner] - a - b
-        offset[inner, axis] = np.where(curvature > 1e-9, (b - a) / (2 * np.maximum(curvature, 1e-9)), 0.0)
-    return np.clip(offset, -0.5, 0.5)
+def _to_the_centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Sub-voxel offset (n, 3) of each maximum: the mean of the places about it, weighted by the square of how far Fisher's z of
+    their values lies above the least there, within a step.
+
+    The top of such a hill is flat, as the network is trained to see a particle's centre within a voxel and a half, and
+    large particles' tops are flatter still: the flanks tell more of the centre than the top's curvature does.
+    Of two opposite places neither counts where one lies beyond a face.
+    """
+    last = np.array(values.shape) - 1
+    pairs = []
+    for offset in _HILL:
+        inside = ((where >= np.abs(offset)) & (where <= last - np.abs(offset))).all(axis=1)
+        opposite = tuple(-o for o in offset)
+        pairs.append([np.where(inside, fisher_z(_at(values, where, o)), np.nan) for o in (offset, opposite)])
+    here = fisher_z(values[tuple(where.T)])
+    sides = np.array(pairs).reshape(len(_HILL), 2, len(where))
+    least = np.fmin(np.fmin.reduce(sides, axis=(0, 1)), here)
+    weight = np.nan_to_num((sides - least) ** 2)
+    total = weight.sum(axis=(0, 1)) + (here - least) ** 2
+    moment = np.einsum("on,oa->na", weight[:, 0] - weight[:, 1], np.array(_HILL, float))
+    return np.clip(moment / np.maximum(total, 1e-12)[:, None], -1.0, 1.0)
