@@ -17,7 +17,7 @@ from tomo.protocols import ProtTomoPicking
 from .. import Plugin
 from ..constants import LOWEST_LISTED_SCORE, OUTPUT_COORDINATES
 from ..convert import new_coordinate, read_picks
-from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
+from ..objects import TomogramEmbedding
 from ..targets import GROUPS_FILE, Target, read_measured, read_targets
 from .picking_form import THRESHOLD_FDR, THRESHOLD_NUMBER
 from .picking_report import PICKS_FILE, Found, Row, add_up, group_rows, read_rows, summary_lines, write_rows
@@ -36,15 +36,15 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
     Its form has `inputEmbeddings`, and the sections of picking_form.define_threshold_params and region_form.
     """
 
+    _streamInput = "inputEmbeddings"
+    _tsIdField = Coordinate3D.TOMO_ID_ATTR
+
     # ------------------------------ what a protocol says ------------------------------
     def _searchSettings(self) -> List[Any]:
         """Everything that the candidates depend on, but for the tomogram."""
         raise NotImplementedError
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfTomogramEmbeddings:
-        return self.inputEmbeddings.get()
-
     def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
         number = prerequisites
         for step in (self.locateStep, self.pickStep, self.createOutputStep):
@@ -106,8 +106,8 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
                 return
             tomograms = self.inputEmbeddings.get().getTomograms(asPointer=True)
             tomogram = tomograms.get()[{Tomogram.TS_ID_FIELD: tsId}]
-            output = self._openOutput(self._createOutput, self.inputEmbeddings, tomograms)
-            self._removeItems(output, Coordinate3D.TOMO_ID_ATTR, tsId)
+            output = self._openOutput(self.inputEmbeddings, tomograms)
+            self._removeItems(output, self._tsIdField, tsId)
             for pick in picks:
                 output.append(new_coordinate(tomogram, pick, groups[pick.label]))
             self._writeOutput(output, tsId, digest)
@@ -132,7 +132,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
                 "references and the region, and look at the candidates in the files *_peaks.star of the extra folder."
             )
         output = getattr(self, OUTPUT_COORDINATES)
-        self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
+        self._dropGone(output)
         output.setBoxSize(self._getBoxSize())
         self._closeOutput(output)
 

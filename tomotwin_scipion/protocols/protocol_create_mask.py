@@ -1,13 +1,13 @@
 """Protocol *create mask*: tomograms in, masks of the specimen out."""
 
 import os
-from typing import Any, List
+from typing import Any, Iterable, List
 
 import mrcfile
 from pyworkflow import BETA
 from pyworkflow.protocol import params
 from pyworkflow.utils import cleanPath, makePath
-from tomo.objects import SetOfTomograms, SetOfTomoMasks, Tomogram, TomoMask
+from tomo.objects import SetOfTomoMasks, Tomogram, TomoMask
 from tomo.protocols import ProtTomoBase
 
 from .. import Plugin
@@ -35,6 +35,7 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
     _label = "create mask"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_MASKS: SetOfTomoMasks}
+    _isNothing = "No mask could be made."
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -61,9 +62,6 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         form.addParallelSection(threads=2, mpi=0)
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfTomograms:
-        return self.inputTomograms.get()
-
     def _outputDigest(self, tsId: str) -> str:
         source = file_stamp(plain_path(self._getTomogram(tsId).getFileName()))
         return self._digest(self.contrast.get(), region_settings(self), source)
@@ -91,32 +89,12 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         except Exception as error:
             self._setFailure(tsId, error)
 
-    def createOutputStep(self, tsId: str, run: str) -> None:
-        """Register one mask in the output, in the place of that of an earlier attempt."""
-        with self._lock:
-            failed = tsId in self._failures()
-            if failed and not hasattr(self, OUTPUT_MASKS):
-                return
-            output = self._openOutput(self._createOutput, self.inputTomograms)
-            self._removeItems(output, Tomogram.TS_ID_FIELD, tsId)
-            if not failed:
-                tomogram = self._getTomogram(tsId)
-                mask = TomoMask()
-                mask.copyInfo(tomogram)
-                mask.setFileName(self._getMask(tsId))
-                mask.setVolName(tomogram.getFileName())
-                output.append(mask)
-            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
-
-    def closeOutputStep(self, run: str) -> None:
-        """Close the output, or fail where there is no mask."""
-        output = getattr(self, OUTPUT_MASKS, None)
-        if output is not None:
-            self._dropGone(output, Tomogram.TS_ID_FIELD)
-        if output is None or output.getSize() == 0:
-            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
-            raise RuntimeError("No mask could be made. " + " ".join(reasons))
-        self._closeOutput(output)
+    def _outputItems(self, tsId: str) -> Iterable[TomoMask]:
+        tomogram, mask = self._getTomogram(tsId), TomoMask()
+        mask.copyInfo(tomogram)
+        mask.setFileName(self._getMask(tsId))
+        mask.setVolName(tomogram.getFileName())
+        return [mask]
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from typing import Any, List
+from typing import Any, Iterable, List
 
 from pyworkflow import BETA
 from pyworkflow.protocol import LEVEL_ADVANCED, params
@@ -42,6 +42,8 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
     _label = "embed tomograms"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_EMBEDDINGS: SetOfTomogramEmbeddings}
+    _tsIdField = TomogramEmbedding.TS_ID_FIELD
+    _isNothing = "No tomogram could be embedded."
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -73,9 +75,6 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfTomograms:
-        return self.inputTomograms.get()
-
     def _outputDigest(self, tsId: str) -> str:
         source = file_stamp(plain_path(self._getTomogram(tsId).getFileName()))
         return self._digest(self._settingsArgs(), file_stamp(chosen_model(self)), source)
@@ -107,31 +106,14 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
             self._setDone(EMBEDDED, tsId, None)
             self._setFailure(tsId, error)
 
-    def createOutputStep(self, tsId: str, run: str) -> None:
-        """Register one embedding in the output, in the place of that of an earlier attempt."""
-        with self._lock:
-            failed = tsId in self._failures()
-            if failed and not hasattr(self, OUTPUT_EMBEDDINGS):
-                return
-            output = self._openOutput(self._createOutput, self.inputTomograms)
-            self._removeItems(output, TomogramEmbedding.TS_ID_FIELD, tsId)
-            if not failed:
-                embedding = TomogramEmbedding()
-                embedding.setTomogram(self._getTomogram(tsId))
-                embedding.setFileName(self._getZarr(tsId))
-                output.append(embedding)
-            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
+    def _outputItems(self, tsId: str) -> Iterable[TomogramEmbedding]:
+        embedding = TomogramEmbedding()
+        embedding.setTomogram(self._getTomogram(tsId))
+        embedding.setFileName(self._getZarr(tsId))
+        return [embedding]
 
-    def closeOutputStep(self, run: str) -> None:
-        """Close the output, or fail where no tomogram could be embedded."""
-        output = getattr(self, OUTPUT_EMBEDDINGS, None)
-        if output is not None:
-            self._dropGone(output, TomogramEmbedding.TS_ID_FIELD)
-        if output is None or output.getSize() == 0:
-            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
-            raise RuntimeError("No tomogram could be embedded. " + " ".join(reasons))
+    def _finishOutput(self, output: SetOfTomogramEmbeddings) -> None:
         output.setModel(chosen_model(self))
-        self._closeOutput(output)
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:

@@ -10,7 +10,7 @@ from pyworkflow.object import String
 from pyworkflow.protocol import LEVEL_ADVANCED, params
 from pyworkflow.utils import cleanPath, makePath
 from tomo.constants import BOTTOM_LEFT_CORNER
-from tomo.objects import Coordinate3D, SetOfCoordinates3D, SetOfSubTomograms, SubTomogram, Tomogram
+from tomo.objects import Coordinate3D, SetOfSubTomograms, SubTomogram, Tomogram
 from tomo.protocols import ProtTomoBase
 
 from tomotwin_view.star import read_table
@@ -39,6 +39,9 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
     _label = "extract subtomograms"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_SUBTOMOGRAMS: SetOfSubTomograms}
+    _streamInput = "inputCoordinates"
+    _tsIdField = SubTomogram.COORD_VOL_NAME_FIELD
+    _isNothing = "No subtomogram could be cut out."
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -79,9 +82,6 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
         form.addParallelSection(threads=2, mpi=0)
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfCoordinates3D:
-        return self.inputCoordinates.get()
-
     def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
         args = (tsId, self._run)
         done = self._insertFunctionStep(self.extractStep, *args, prerequisites=prerequisites, needsGPU=False)
@@ -106,27 +106,6 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
             self._setFailure(tsId, None)
         except Exception as error:
             self._setFailure(tsId, error)
-
-    def createOutputStep(self, tsId: str, run: str) -> None:
-        """Register the subtomograms of one tomogram, in the place of those of an earlier attempt."""
-        with self._lock:
-            failed = tsId in self._failures()
-            if failed and not hasattr(self, OUTPUT_SUBTOMOGRAMS):
-                return
-            output = self._openOutput(self._createOutput, self.inputCoordinates)
-            self._removeItems(output, SubTomogram.COORD_VOL_NAME_FIELD, tsId)
-            if not failed:
-                for subtomogram in self._subtomograms(tsId):
-                    output.append(subtomogram)
-            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
-
-    def closeOutputStep(self, run: str) -> None:
-        """Close the output, or fail where there is none."""
-        output = getattr(self, OUTPUT_SUBTOMOGRAMS, None)
-        if output is None or output.getSize() == 0:
-            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
-            raise RuntimeError("No subtomogram could be cut out. " + " ".join(reasons))
-        self._closeOutput(output)
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
@@ -194,7 +173,7 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
             item.setVolume(precedent)
         return [item for item in found if item.getGroupId() == chosen_group(self)]
 
-    def _subtomograms(self, tsId: str) -> List[SubTomogram]:
+    def _outputItems(self, tsId: str) -> List[SubTomogram]:
         tomogram, coordinates = self._getTomogram(tsId), self._coordinates(tsId)
         made = []
         for row in read_table(self._getParticlesFile(tsId), "particles"):

@@ -39,6 +39,9 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
     _label = "orient picks"
     _devStatus = BETA
     _possibleOutputs = {OUTPUT_COORDINATES: SetOfCoordinates3D}
+    _streamInput = "inputCoordinates"
+    _tsIdField = Coordinate3D.TOMO_ID_ATTR
+    _isNothing = "No pick could be oriented, or none agrees well enough with the molecule."
 
     # ------------------------------ form ------------------------------
     def _defineParams(self, form: Any) -> None:
@@ -135,9 +138,6 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         self._defineParallelParams(form)
 
     # ------------------------------ steps ------------------------------
-    def _getStreamInput(self) -> SetOfCoordinates3D:
-        return self.inputCoordinates.get()
-
     def _insertFirstSteps(self) -> List[int]:
         return [self._insertFunctionStep(self.referenceStep, self._run, prerequisites=[], needsGPU=False)]
 
@@ -187,31 +187,6 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         except Exception as error:
             self._setDone(ORIENTED, tsId, None)
             self._setFailure(tsId, error)
-
-    def createOutputStep(self, tsId: str, run: str) -> None:
-        """Register the oriented picks of one tomogram, in the place of those of an earlier attempt."""
-        with self._lock:
-            failed = tsId in self._failures()
-            if failed and not hasattr(self, OUTPUT_COORDINATES):
-                return
-            output = self._openOutput(self._createOutput, self.inputCoordinates)
-            self._removeItems(output, Coordinate3D.TOMO_ID_ATTR, tsId)
-            if not failed:
-                for coordinate in self._oriented(tsId):
-                    output.append(coordinate)
-            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
-
-    def closeOutputStep(self, run: str) -> None:
-        """Close the output, or fail where there is nothing to put out."""
-        output = getattr(self, OUTPUT_COORDINATES, None)
-        if output is not None:
-            self._dropGone(output, Coordinate3D.TOMO_ID_ATTR)
-        if output is None or output.getSize() == 0:
-            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
-            raise RuntimeError(
-                "No pick could be oriented, or none agrees well enough with the molecule. " + " ".join(reasons)
-            )
-        self._closeOutput(output)
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
@@ -302,7 +277,7 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
             item.setVolume(precedent)
         return found
 
-    def _oriented(self, tsId: str) -> List[Coordinate3D]:
+    def _outputItems(self, tsId: str) -> List[Coordinate3D]:
         tomogram = self._getTomogram(tsId)
         lowest = {KEEP_ALL: -1.0, KEEP_ABOVE: self.minCorrelation.get()}.get(self.keep.get())
         if lowest is None:

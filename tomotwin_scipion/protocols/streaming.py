@@ -16,11 +16,12 @@ import json
 import os
 import sqlite3
 from datetime import datetime
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from pwem.objects import EMSet
+from pwem.objects import EMObject, EMSet
 from pyworkflow.object import Pointer, Set
 from pyworkflow.protocol import STATUS_NEW, STEPS_PARALLEL
+from tomo.objects import Tomogram
 
 from .protocol_base import TwinProtocol
 
@@ -35,9 +36,14 @@ class TwinStreamingProtocol(TwinProtocol):
     stepsExecutionMode = STEPS_PARALLEL
 
     # ------------------------------ what a protocol says ------------------------------
-    def _getStreamInput(self) -> EMSet:
-        """The set whose items are taken as they arrive; it has `getTSIds`."""
-        raise NotImplementedError
+    _streamInput = "inputTomograms"
+    """The parameter with the set whose items are taken as they arrive; it has `getTSIds`."""
+
+    _tsIdField = Tomogram.TS_ID_FIELD
+    """The attribute of the output's items that names their tomogram."""
+
+    _isNothing = ""
+    """What the run fails with where the output is empty; the reasons follow."""
 
     def _outputDigest(self, tsId: str) -> str:
         """Digest of everything that the results of one tomogram depend on."""
@@ -47,9 +53,16 @@ class TwinStreamingProtocol(TwinProtocol):
         """Insert the steps of one tomogram; returns the number of the last."""
         raise NotImplementedError
 
-    def closeOutputStep(self, run: str) -> None:
-        """Close the output, or fail where there is none."""
+    def _createOutput(self) -> EMSet:
+        """The output, empty."""
         raise NotImplementedError
+
+    def _outputItems(self, tsId: str) -> Iterable[EMObject]:
+        """The output's items of one tomogram, which did not fail."""
+        raise NotImplementedError
+
+    def _finishOutput(self, output: EMSet) -> None:
+        """Put in what is only known at the end."""
 
     def _insertFirstSteps(self) -> List[int]:
         """Insert what comes before all tomograms; returns the numbers of the steps they wait for."""
@@ -101,10 +114,34 @@ class TwinStreamingProtocol(TwinProtocol):
 
     def _arrived(self) -> Tuple[List[str], bool]:
         """The tomograms that are there, and whether more may come."""
-        items = self._getStreamInput()
+        items = getattr(self, self._streamInput).get()
         items.loadProperty("_streamState")  # as its file has it: the project may know an older state
         isOpen = items.isStreamOpen()  # before the items: none that came last is missed
         return items.getTSIds(), isOpen
+
+    def createOutputStep(self, tsId: str, run: str) -> None:
+        """Register the results of one tomogram in the output, in the place of those of an earlier attempt."""
+        with self._lock:
+            failed = tsId in self._failures()
+            if failed and getattr(self, self._getOutputName(), None) is None:
+                return
+            output = self._openOutput(getattr(self, self._streamInput))
+            self._removeItems(output, self._tsIdField, tsId)
+            if not failed:
+                for item in self._outputItems(tsId):
+                    output.append(item)
+            self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
+
+    def closeOutputStep(self, run: str) -> None:
+        """Close the output, or fail where there is nothing to put out."""
+        output = getattr(self, self._getOutputName(), None)
+        if output is not None:
+            self._dropGone(output)
+        if output is None or output.getSize() == 0:
+            reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
+            raise RuntimeError(" ".join([self._isNothing, *reasons]))
+        self._finishOutput(output)
+        self._closeOutput(output)
 
     # ------------------------------ what is done ------------------------------
     def _isDone(self, stage: str, tsId: str, digest: str) -> bool:
@@ -135,8 +172,8 @@ class TwinStreamingProtocol(TwinProtocol):
         return name
 
     # ------------------------------ the output ------------------------------
-    def _openOutput(self, created: Callable[[], EMSet], *sources: Pointer) -> EMSet:
-        """The output set, open for more items; made by the function `created` and defined where there is none yet.
+    def _openOutput(self, *sources: Pointer) -> EMSet:
+        """The output set, open for more items; created and defined where there is none yet.
 
         `sources` are what Scipion's graph of objects shows it to come from.
         """
@@ -145,7 +182,7 @@ class TwinStreamingProtocol(TwinProtocol):
             output.enableAppend()
             output.setStreamState(Set.STREAM_OPEN)
             return output
-        output = created()
+        output = self._createOutput()
         output.setStreamState(Set.STREAM_OPEN)
         self._defineOutputs(**{self._getOutputName(): output})
         for source in sources:
@@ -158,14 +195,14 @@ class TwinStreamingProtocol(TwinProtocol):
         self._store(output)
         self._setDone(OUTPUT, tsId, digest)
 
-    def _dropGone(self, output: EMSet, attribute: str) -> None:
+    def _dropGone(self, output: EMSet) -> None:
         """Take out the items of tomograms that are no longer in the input, as after an input was replaced."""
-        here = set(self._getStreamInput().getTSIds())
-        gone = set(output.getTSIds()) - here
+        here = set(getattr(self, self._streamInput).get().getTSIds())
+        gone = set(output.getUniqueValues(self._tsIdField)) - here
         if gone:
             output.enableAppend()
         for tsId in sorted(gone):
-            self._removeItems(output, attribute, tsId)
+            self._removeItems(output, self._tsIdField, tsId)
             self._setDone(OUTPUT, tsId, None)
 
 
