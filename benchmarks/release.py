@@ -47,6 +47,7 @@ def main() -> None:
     # The command's own words, not the paths of the machine that it ran on.
     training = kept.pop("training")
     training["command"] = f"tomotwin train --out DIR --steps {training['steps']}"
+    training["settings"]["validation"]["folder"] = ""
     if options.note:
         training["note"] = options.note
     save_model(options.out, model.network, {**kept, "figures": figures, "training": training})
