@@ -1,6 +1,8 @@
 """Clusters: planted groups come back with their members, noise stays noise, averages show what was planted."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from tomotwin_core.clustering import manifold as manifold_module
 from tomotwin_core.clustering.atlas import JUNK, Atlas, best_breadth, kept_atlas, load_atlas
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
@@ -227,3 +230,25 @@ def test_an_atlas_is_kept_and_says_how_wide_groups_are(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match="another model"):
         kept_atlas("0123456789abcdef", "released")
 
+
+
+def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three heaps in three dimensions; the stand-in for UMAP takes the first two, and counts what it is given."""
+    given: list[int] = []
+
+    class Flat:
+        def __init__(self, **settings: object) -> None:
+            assert settings["random_state"] == 7
+
+        def fit_transform(self, vectors: np.ndarray) -> np.ndarray:
+            given.append(len(vectors))
+            return vectors[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Flat))
+    monkeypatch.setattr(manifold_module, "_MOST", 120)
+    heap = np.arange(600) % 3
+    vectors = 10 * np.eye(3)[heap] + np.random.default_rng(1).normal(size=(600, 3))
+    places = manifold_module.manifold(vectors, seed=7)
+    assert given == [120] and places.shape == (600, 2)
+    assert np.linalg.norm(places - vectors[:, :2], axis=1).max() < 4  # among its own heap, which is 10 from the others
+    assert (manifold_module.manifold(vectors, seed=7) == places).all()

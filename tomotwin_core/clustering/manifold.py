@@ -2,7 +2,7 @@
 
 Only for looking: clusters are decided in the space itself, where distances mean something. umap-learn compiles itself
 when it is first used in a process, which takes about half a minute; `fast` takes the two first principal components
-instead.
+instead. Of very many candidates some are mapped so, and the others put among those they are most alike.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from sklearn.neighbors import KNeighborsRegressor
 
 _NEIGHBOURS, _MIN_DIST = 15, 0.1
+_MOST, _AMONG = 20_000, 5
 
 
 def manifold(vectors: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarray:
@@ -23,7 +25,12 @@ def manifold(vectors: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarr
         import umap
 
         reducer = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DIST, metric="euclidean", random_state=seed)
-        return np.asarray(reducer.fit_transform(vectors), np.float32)
+        if len(vectors) <= _MOST:
+            return np.asarray(reducer.fit_transform(vectors), np.float32)
+        mapped = np.linspace(0, len(vectors) - 1, _MOST).round().astype(int)
+        nearest = KNeighborsRegressor(_AMONG, weights="distance", algorithm="brute")
+        nearest.fit(vectors[mapped], reducer.fit_transform(vectors[mapped]))
+        return np.asarray(nearest.predict(vectors), np.float32)
 
 
 def _principal(vectors: np.ndarray) -> np.ndarray:
