@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from PIL import Image
 
@@ -34,6 +35,7 @@ from tomotwin_scipion.demo import PROJECT, finish, prepare, say, scipion_environ
 INSIDE = "--inside-scipion"
 SCREEN = (1500, 1000)
 COLOURS = 96
+COLOURFUL = 24
 SECONDS_TO_DRAW = 2.0
 SECONDS_TO_COMPUTE = 300.0
 PROGRAMS = ("Xvfb", "openbox", "xprop", "wmctrl", "import")
@@ -234,7 +236,7 @@ class Camera:
         while self.computes() and time.monotonic() < end:
             self.wait()
         image = self.photograph(window)
-        few = image.quantize(COLOURS, dither=Image.Dither.NONE)
+        few = in_few_colours(image)
         file = self.out / f"{name}.png"
         few.save(file, optimize=True)
         say(f"   {file.name}: {few.width} x {few.height}, {file.stat().st_size / 1000:.0f} kB")
@@ -252,6 +254,17 @@ class Camera:
             subprocess.run(["import", "-window", window, raw], check=True)
             with Image.open(raw) as image:
                 return image.convert("RGB")
+
+
+def in_few_colours(image: Image.Image) -> Image.Image:
+    """An image with a palette: so many greys, and as many colours of what is coloured, be it ever so little."""
+    pixels = np.asarray(image).reshape(-1, 3)
+    coloured = pixels[np.ptp(pixels, axis=1) > COLOURFUL]
+    greys = np.repeat(np.linspace(0, 255, COLOURS).round().astype(np.uint8), 3)
+    palette = Image.new("P", (1, 1))
+    chosen = Image.fromarray(coloured[None]).quantize(COLOURS).getpalette() if len(coloured) else None
+    palette.putpalette([*greys.tolist(), *(chosen or [])[: 3 * COLOURS]])
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def show_project(window: Any, camera: Camera, run: Any) -> None:

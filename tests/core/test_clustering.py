@@ -14,13 +14,15 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.clustering import manifold as manifold_module
-from tomotwin_core.clustering.atlas import JUNK, Atlas, best_breadth, kept_atlas, load_atlas
+from tomotwin_core.clustering.atlas import JUNK, Atlas, _labelled, best_breadth, kept_atlas, load_atlas
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
 from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
 from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
-from tomotwin_core.clustering.proposals import proposals_of, without_satellites
+from tomotwin_core.clustering.parts import share_inside, wholes
+from tomotwin_core.clustering.proposals import proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
 
@@ -183,7 +185,7 @@ def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     sheet = np.stack([*rng.uniform(500, 1500, (2, 200)), 1000 + rng.normal(scale=10, size=200)], 1)
     ball = rng.uniform(1800, 3000, (40, 3))
     face = np.stack([*rng.uniform(200, 3800, (2, 40)), np.full(40, 20.0)], 1)
-    looks = np.concatenate([middles[[0] * 200], middles[[3] * 40], middles[[4] * 40]])
+    looks = np.concatenate([middles[[0] * 200], middles[[4] * 40], middles[[5] * 40]])
     scene = scene_with(
         np.concatenate([sheet, ball, face]), (looks + rng.normal(scale=0.3, size=looks.shape)).astype(np.float32)
     )
@@ -200,17 +202,38 @@ def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     assert proposals[0].density_per_um3 == pytest.approx(40 / 0.4**3, rel=1e-3)
 
 
-def test_groups_beside_a_larger_one_are_taken_for_other_places_of_it() -> None:
+def test_places_of_a_simulated_tomogram_are_the_particle_a_part_of_it_or_ice() -> None:
+    z, y, x = np.mgrid[:60, :60, :60]
+    labels = ((z - 30) ** 2 + (y - 30) ** 2 + (x - 30) ** 2 < 12**2).astype(np.int16)
+    truth = Coordinates.from_arrays([[30.0, 30, 30]], 10.0, "t", labels.shape, label="1dzl", diameter_A=240.0)
+    places = np.array([[30, 30, 30], [30, 30, 34], [30, 38, 30], [2, 2, 2]], float)
+    names = (*JUNK, "1dzl")
+    found = _labelled(places, truth, labels, names)
+    assert [names[i] if i >= 0 else "neither" for i in found] == ["1dzl", "neither", "part", "ice"]
+
+
+def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
     rng = np.random.default_rng(0)
-    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(10, 96))
     atlas = atlas_with(middles)
-    large = rng.uniform(300, 3700, (30, 3))
+    large = np.stack(np.meshgrid(*[np.arange(400, 3700, 800)] * 3), -1).reshape(-1, 3)[:30].astype(float)
     beside = large + [90.0, 0, 0]
-    alone = rng.uniform(300, 3700, (30, 3))
-    looks = np.concatenate([middles[[5] * 30], middles[[7] * 30], middles[[8] * 30]])  # 1dzl is 312 A, 1a7j and 2iy5 small
+    alone = large + [400.0, 400, 0]
+    faint = 0.5 * (middles[8] + np.random.default_rng(6).normal(scale=3.0, size=96))  # somewhat like 1a7j
+    looks = np.concatenate([middles[[6] * 30], [faint] * 30, middles[[9] * 30]])  # 1dzl is 312 A, 1a7j and 2iy5 small
+    looks += rng.normal(scale=0.1, size=looks.shape)
+    # One of the large particles has two candidates: that is no part of anything else.
+    large[29] = large[28] + [60.0, 0, 0]
+    beside[29] = large[28] + [-90.0, 0, 0]
     scene = scene_with(np.concatenate([large, beside, alone]), looks.astype(np.float32))
-    label = without_satellites(scene, np.repeat([0, 1, 2], 30), atlas)
-    assert (label[:30] == 0).all() and (label[30:60] == -1).all() and (label[60:] == 1).all()
+    whole = wholes(scene, atlas)
+    np.testing.assert_array_equal(whole[30:59], np.arange(29))
+    assert (whole[:28] == -1).all() and (whole[60:] == -1).all() and sorted(whole[28:30])[0] == -1
+    assert [share_inside(whole, np.arange(k, k + 30)) for k in (0, 30, 60)] == [0, 1, 0]
+    found = signs(scene, atlas)
+    kinds = [kind_of(scene, found, np.arange(k, k + 30)) for k in (0, 30, 60)]
+    assert [kind for kind, _ in kinds] == ["species", "part", "species"] and "100% of its members lie inside" in kinds[1][1]
+    assert (wholes(scene, None) == -1).all()
 
 
 def test_an_atlas_is_kept_and_says_how_wide_groups_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ same candidates are looked for, and the truth says what each of them is. That gi
     space       in which copies of one molecule scatter alike in all directions (from the molecules trained on alone), for
                 references; and the same for candidates with their surroundings, for clustering
     molecules   what each molecule looks like, for a guess at what a cluster is
-    junk        what membranes, gold and the places between particles look like
+    junk        what membranes, gold, the places between particles and the parts of large particles look like
 
 and, by clustering handfuls of molecules of the atlas among its junk, how wide groups have to be taken to come out as the
 molecules that they are. So what clustering takes for one species depends on the model and on no number in this package.
@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 
 from tomotwin_core.clustering.candidates import Bulk, CandidateSettings, places_of_array
 from tomotwin_core.clustering.grouping import Scatter, grouped
+from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.embedding.dense import DenseEmbedder
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
@@ -41,12 +42,16 @@ from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local
 
-_FORMAT = "tomotwin atlas 2"
-JUNK = ("membrane", "gold", "ice")
+_FORMAT = "tomotwin atlas 3"
+JUNK = ("membrane", "gold", "ice", "part")
 _FEWEST = 3
-_MOST_JUNK = 600
+# Of each kind of junk; parts are of as many kinds as molecules are.
+_MOST_JUNK = (600, 600, 600, 2000)
+# A place in the body of a particle is a part of it if it is farther from its centre than this share of its diameter, and
+# than so many model voxels. Nearer than those others it is the particle itself; between the two it is neither.
+_PART_DIAMETER, _PART_VOX, _ITSELF_VOX = 0.2, 3.0, 2.5
 _BREADTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 10.0)
-_DRAWS, _DRAWN, _FEWEST_DRAWN = 6, 10, 6
+_DRAWS, _DRAWN, _FEWEST_DRAWN = 24, 10, 6
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def atlas_examples(
     bulk = Bulk.of(flat[rng.choice(len(flat), min(20_000, len(flat)), replace=False)])
     places, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
     assert made.labels is not None
-    label = _labelled(places * STRIDE, made.truth.xyz[:, ::-1], made.truth.label, made.labels, molecules, names)
+    label = _labelled(places * STRIDE, made.truth, made.labels, names)
     kept = label >= 0
     return (embedding - bulk.centre)[kept], features[kept], label[kept]
 
@@ -232,15 +237,15 @@ def noise_examples(
     return embedding - bulk.centre, features, np.full(len(features), JUNK.index("ice"))
 
 
-def _labelled(
-    zyx: np.ndarray, truth: np.ndarray, species: np.ndarray, labels: np.ndarray, molecules: Molecules, names: Sequence[str]
-) -> np.ndarray:
+def _labelled(zyx: np.ndarray, truth: Coordinates, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """What each place (n, 3), in model voxels, is: an index of `names`, -1 where it cannot be said."""
     out = np.full(len(zyx), -1)
-    numbers = legend(list(molecules.densities))
+    numbers = legend(names[len(JUNK) :])
     furniture = {numbers["membrane"]: 0, numbers["vesicle"]: 0, numbers["gold"]: 1}
+    molecules = len(names) - len(JUNK)
     reach = 3
     padded = np.pad(labels, reach)
+    centres = truth.xyz[:, ::-1]
     for i, place in enumerate(zyx.astype(int)):
         box = padded[tuple(slice(p, p + 2 * reach + 1) for p in place)]
         present = set(np.unique(box).tolist())
@@ -248,11 +253,15 @@ def _labelled(
         if hits:
             out[i] = max(hits)
         elif present <= {0}:
-            out[i] = 2
-    if len(truth):
-        distance, nearest = cKDTree(truth).query(zyx)
-        for i in np.flatnonzero(distance <= 2.5):
-            out[i] = names.index(str(species[nearest[i]]))
+            out[i] = JUNK.index("ice")
+        elif len(centres) and ((box[2:-2, 2:-2, 2:-2] > 0) & (box[2:-2, 2:-2, 2:-2] <= molecules)).any():
+            away = np.linalg.norm(centres - zyx[i], axis=1)
+            if (away > np.maximum(_PART_VOX, _PART_DIAMETER * truth.diameter_A / MODEL_VOXEL_SIZE_A)).all():
+                out[i] = JUNK.index("part")
+    if len(centres):
+        distance, nearest = cKDTree(centres).query(zyx)
+        for i in np.flatnonzero(distance <= _ITSELF_VOX):
+            out[i] = names.index(str(truth.label[nearest[i]]))
     return out
 
 
@@ -261,7 +270,7 @@ def _thinned(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     chosen = [np.flatnonzero(label >= len(JUNK))]
     for kind in range(len(JUNK)):
         own = np.flatnonzero(label == kind)
-        chosen.append(rng.permutation(own)[:_MOST_JUNK])
+        chosen.append(rng.permutation(own)[: _MOST_JUNK[kind]])
     return np.sort(np.concatenate(chosen))
 
 

@@ -1,8 +1,8 @@
-"""What is no species: membranes, gold, ice and edges, recognised so that no one has to pick them.
+"""What is no species: membranes, gold, ice, parts of larger particles and edges, recognised so that no one has to pick them.
 
 Three things tell, each by itself: what a group's members look like (the nearest examples of the atlas: membrane, gold,
-places between particles, or molecules), where they lie (in sheets; at the tomogram's faces), and, where the tomogram itself
-is at hand, how dark they are (the dark blobs of `regions`).
+places between particles or off their centres, or molecules), where they lie (in sheets; at the tomogram's faces; inside of larger
+particles), and, where the tomogram itself is at hand, how dark they are (the dark blobs of `regions`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tomotwin_core.clustering.atlas import JUNK, Atlas
+from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.regions import RegionSettings, find_region
 from tomotwin_core.tomogram import open_tomogram
 
-Kind = Literal["species", "membrane", "gold", "ice", "edge", "unsure"]
+Kind = Literal["species", "membrane", "gold", "ice", "part", "edge", "unsure"]
 
 _NEAREST = 15
+_PART = JUNK.index("part")
 # A kind is said where it speaks for more than this share of a group.
 _MAJORITY = 0.5
 # A species is proposed where molecules speak for more than this: what stands out by chance in noise reaches 0.52.
 _MOLECULES = 0.6
+# Parts of larger particles are said where so many members lie inside of one or look as if they did.
+_PARTS = 0.4
 _EDGE_A = 60.0
 # Neighbours within this distance make a sheet where there are so many and their smallest extent is so small beside the next.
 _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
@@ -33,17 +37,19 @@ _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
 
 @dataclass(frozen=True)
 class Signs:
-    """Of each candidate. looks (n, 4): shares of `JUNK` and of molecules among the examples that it resembles, NaN without an
-    atlas.  edge (n,): 1 at a face.  dark (n,): 1 in a dark blob of the tomogram, NaN where that is not known."""
+    """Of each candidate. looks (n, 5): shares of `JUNK` and of molecules among the examples that it resembles, NaN without an
+    atlas.  whole (n,): the row that it lies inside of, or -1.  edge (n,): 1 at a face.  dark (n,): 1 in a dark blob of the
+    tomogram, NaN where that is not known."""
 
     looks: np.ndarray
+    whole: np.ndarray
     edge: np.ndarray
     dark: np.ndarray
 
 
 def signs(scene: Scene, atlas: Atlas | None) -> Signs:
     """What can be told of each candidate by itself."""
-    return Signs(_looks(scene, atlas), _at_edge(scene), _dark(scene))
+    return Signs(_looks(scene, atlas), wholes(scene, atlas), _at_edge(scene), _dark(scene))
 
 
 def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]:
@@ -56,23 +62,29 @@ def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]
         return "edge", f"{edge:.0%} of its members lie at a face of the tomogram"
     looks = signs.looks[members].mean(0)
     sheet = sheet_share(scene, members)
+    inside = share_inside(signs.whole, members)
+    if inside + (1 - inside) * looks[_PART] > _PARTS:
+        return "part", (
+            f"{inside:.0%} of its members lie inside of larger particles, and {looks[_PART]:.0%} of the examples that they "
+            "resemble are such places"
+        )
     for index, name in enumerate(JUNK):
         if looks[index] > _MAJORITY:
             return cast(Kind, name), f"{looks[index]:.0%} of the examples that its members resemble are {_WORDS[name]}"
-    if sheet > _MAJORITY and looks[0] > looks[3] / 2:
+    if sheet > _MAJORITY and looks[0] > looks[-1] / 2:
         return "membrane", f"{sheet:.0%} of its members lie in sheets, and many resemble membranes"
     if np.isnan(looks).any():
         if sheet > _MAJORITY:
             return "membrane", f"{sheet:.0%} of its members lie in sheets"
         return "species", "its members are alike and unlike everything else"
-    if looks[3] > _MOLECULES:
-        return "species", f"{looks[3]:.0%} of the examples that its members resemble are molecules"
+    if looks[-1] > _MOLECULES:
+        return "species", f"{looks[-1]:.0%} of the examples that its members resemble are molecules"
     return "unsure", "its members resemble " + " and ".join(
         f"{_WORDS[name]} ({looks[i]:.0%})" for i, name in enumerate((*JUNK, "molecule")) if looks[i] > 0.2
     )
 
 
-_WORDS = {"membrane": "membranes", "gold": "gold beads", "ice": "places between particles", "molecule": "molecules"}
+_WORDS = {"membrane": "membranes", "gold": "gold beads", "ice": "places between particles", "part": "parts of larger particles", "molecule": "molecules"}
 
 
 def sheet_share(scene: Scene, members: np.ndarray) -> float:

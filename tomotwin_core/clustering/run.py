@@ -13,7 +13,7 @@ from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, f
 from tomotwin_core.clustering.grouping import Scatter, grouped
 from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.manifold import manifold
-from tomotwin_core.clustering.proposals import Proposal, proposals_of, without_satellites
+from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
@@ -75,8 +75,6 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
     label, probability = grouped(scene.vectors, scatter_of(scene, atlas), settings.fewest, settings.seed)
-    label = without_satellites(scene, label, atlas)
-    probability = np.where(label >= 0, probability, 0.0)
     return proposals_of(scene, label, atlas, signs(scene, atlas)), probability
 
 
