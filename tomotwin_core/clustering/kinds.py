@@ -62,15 +62,15 @@ def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]
         return "edge", f"{edge:.0%} of its members lie at a face of the tomogram"
     looks = signs.looks[members].mean(0)
     sheet = sheet_share(scene, members)
+    for index, name in enumerate(JUNK):
+        if looks[index] > _MAJORITY and index != _PART:
+            return cast(Kind, name), f"{looks[index]:.0%} of the examples that its members resemble are {_WORDS[name]}"
     inside = share_inside(signs.whole, members)
     if inside + (1 - inside) * looks[_PART] > _PARTS:
         return "part", (
             f"{inside:.0%} of its members lie inside of larger particles, and {looks[_PART]:.0%} of the examples that they "
             "resemble are such places"
         )
-    for index, name in enumerate(JUNK):
-        if looks[index] > _MAJORITY:
-            return cast(Kind, name), f"{looks[index]:.0%} of the examples that its members resemble are {_WORDS[name]}"
     if sheet > _MAJORITY and looks[0] > looks[-1] / 2:
         return "membrane", f"{sheet:.0%} of its members lie in sheets, and many resemble membranes"
     if np.isnan(looks).any():
