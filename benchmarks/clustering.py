@@ -39,7 +39,7 @@ from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import write_mrc
 
 PARTS = ("species", "copies", "together", "repeat", "nothing", "scale")
-ENOUGH = 0.7
+ENOUGH, DEAL = 0.7, 6
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
 
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--model", default="released")
     parser.add_argument("--seed", type=int, default=1, help="of the clustering (default: 1)")
+    parser.add_argument("--deal", type=int, default=DEAL, help="of the molecules into the tomograms of `species` (default: 6)")
     parser.add_argument("--no-picks", action="store_true", help="clusters alone")
     options = parser.parse_args()
     for part in options.parts:
@@ -56,12 +57,12 @@ def main() -> None:
         globals()[part](options)
 
 
-def groups() -> list[list[str]]:
+def groups(deal: int) -> list[list[str]]:
     """Thirty of the molecules held out, evenly over their masses, dealt into three tomograms."""
     library = load_library()
     ids = sorted(library.ids("heldout"), key=lambda i: library.entries[i].mass_kDa)
     chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, 30).round().astype(int)]
-    rng, dealt = np.random.default_rng(6), [[], [], []]  # type: ignore[var-annotated]
+    rng, dealt = np.random.default_rng(deal), [[], [], []]  # type: ignore[var-annotated]
     for low in range(0, 30, 3):
         for group, name in zip(dealt, rng.permutation(chosen[low : low + 3]), strict=True):
             group.append(str(name))
@@ -70,14 +71,15 @@ def groups() -> list[list[str]]:
 
 def species(options: argparse.Namespace) -> None:
     parted, f1 = 0, []
-    for index, group in enumerate(groups()):
-        name = f"ten_{index + 1:02d}"
+    prefix = "ten" if options.deal == DEAL else f"ten{options.deal}"
+    for index, group in enumerate(groups(options.deal)):
+        name = f"{prefix}_{index + 1:02d}"
         made(
             options,
-            "ten",
+            prefix,
             {g: 40 for g in group},
             SHAPE,
-            600 + index,
+            100 * options.deal + index,
             index + 1,
             "--vesicles",
             1,
@@ -110,7 +112,7 @@ def species(options: argparse.Namespace) -> None:
 
 
 def copies(options: argparse.Namespace) -> None:
-    others = {g: 20 for g in groups()[0] if g != "1a7j"}
+    others = {g: 20 for g in groups(DEAL)[0] if g != "1a7j"}
     print(f"{'copies':>7}{'true':>6}  {'cluster':12}{'kind':10}{'purity':>7}{'compl.':>7}")
     for count in (150, 50, 20, 10):
         made(options, f"copies{count}", {"1a7j": count, **others}, SMALL, 660 + count, 1, "--vesicles", 1, "--gold", 4)
@@ -328,7 +330,7 @@ def picked(
     ours = located(field, out / REFERENCES, out / "picks")
     known = truth.select(some_of_each(truth, 5, np.random.default_rng(options.seed)))
     write_coordinates(out / "examples.star", known)
-    run("reference", out / "examples.star", "--embedding", field, "--out", out / "five.safetensors", "--no-simulation")
+    run("reference", out / "examples.star", "--embedding", field, "--out", out / "five.safetensors", "--model", options.model)
     theirs = without(located(field, out / "five.safetensors", out / "five"), known)
     rest = truth.select(~np.isin(truth.xyz[:, 0] + 1e3 * truth.xyz[:, 1], known.xyz[:, 0] + 1e3 * known.xyz[:, 1]))
     scores = {s.label: s.f1 for s in evaluate(theirs, rest, labels=sorted(table))}

@@ -176,6 +176,8 @@ def prepare(project: Any, protocolClass: Any, **values: Any) -> Any:
 
 def finish(project: Any, *protocols: Any) -> None:
     """Launch the protocols that are not finished yet, side by side, and wait for them."""
+    from pyworkflow.utils import isProcessAlive
+
     todo = [protocol for protocol in protocols if not protocol.isFinished()]
     for protocol in todo:
         if protocol.isActive():  # an interrupted demo left it running
@@ -188,7 +190,9 @@ def finish(project: Any, *protocols: Any) -> None:
     while any(protocol.isActive() for protocol in todo):
         time.sleep(POLL_SECONDS)
         for number, protocol in enumerate(todo):
-            project._updateProtocol(protocol, checkPid=True)
+            # Asked before its state is read: a process that ends in between has still written its last state.
+            isGone = protocol.getPid() != 0 and not isProcessAlive(protocol.getPid())
+            project._updateProtocol(protocol, checkPid=isGone)
             shown[number] = show_progress(protocol.getStderrLog(), shown[number])
     for protocol in protocols:
         if not protocol.isFinished():
