@@ -19,8 +19,9 @@ from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
 from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
 from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
+from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
-from tomotwin_core.clustering.proposals import proposals_of
+from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.errors import UserError
@@ -275,3 +276,13 @@ def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: 
     assert given == [120] and places.shape == (600, 2)
     assert np.linalg.norm(places - vectors[:, :2], axis=1).max() < 4  # among its own heap, which is 10 from the others
     assert (manifold_module.manifold(vectors, seed=7) == places).all()
+
+
+def test_of_hundreds_of_junk_clusters_the_first_are_shown_and_the_others_counted() -> None:
+    def one(number: int, kind: str) -> Proposal:
+        return Proposal(f"cluster_{number:02d}", kind, "", 6, {"t": 6}, 1.0, 0.9, 100.0, (), tuple(range(6)), (0,))  # type: ignore[arg-type]
+
+    many = [one(i, kind) for i, kind in enumerate(["species"] * 7 + ["unsure"] * 6 + ["ice"] * 8 + ["edge"] * 4)]
+    assert [p.name for p in many if p not in shown(many)] == ["cluster_18", "cluster_19", "cluster_20"]
+    assert described(many).splitlines()[-1] == "and 3 more that are no species: clusters.csv"
+    assert len(described(many[:5]).splitlines()) == 6

@@ -5,7 +5,7 @@
     clusters.csv            the same as a table
     references.safetensors  a target for each species, for `tomotwin locate`
     embeddings.safetensors  the scene, for a selection or another look
-    averages/ gallery/      of each cluster, where the tomograms are at hand
+    averages/ gallery/      of species and the first of each kind of junk, where the tomograms are at hand
     overview.png            the map, and the averages
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,10 @@ from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import write_mrc
 
-CLUSTERS, CANDIDATES, REFERENCES = "clusters.json", "candidates.star", "references.safetensors"
+CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "references.safetensors", "clusters.csv"
 _VERSION = 1
+# Of each kind of junk so many clusters are shown; there may be hundreds, and all are in the tables.
+_SHOWN = 5
 
 
 def write_clusters(
@@ -50,7 +53,7 @@ def write_clusters(
     whatever kind it looks; else those of species do.
     """
     out.mkdir(parents=True, exist_ok=True)
-    averages = _averages(scene, proposals) if pictures else {}
+    averages = _averages(scene, proposals if chosen else shown(proposals)) if pictures else {}
     if averages:
         from tomotwin_core.clustering.pictures import gallery
 
@@ -66,7 +69,7 @@ def write_clusters(
     scene.save(out)
     references_of(scene, [p for p in proposals if chosen or p.kind == "species"]).save(out / REFERENCES)
     _write_candidates(out / CANDIDATES, scene, proposals, probability)
-    _write_table(out / "clusters.csv", proposals)
+    _write_table(out / TABLE, proposals)
     if pictures:
         from tomotwin_core.clustering.pictures import overview
 
@@ -97,14 +100,28 @@ def read_members(folder: Path) -> dict[str, list[int]]:
         raise UserError(f"{path}: not what `tomotwin cluster` writes ({error}); run it again") from error
 
 
-def described(proposals: Sequence[Proposal]) -> str:
-    """The proposals as a table for people."""
-    lines = [f"{'cluster':14}{'kind':10}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
+def shown(proposals: Sequence[Proposal]) -> list[Proposal]:
+    """What people look at: species, what may be some, and the first of every kind of junk."""
+    count: Counter[str] = Counter()
+    out = []
     for p in proposals:
+        count[p.kind] += 1
+        if p.kind in ("species", "unsure") or count[p.kind] <= _SHOWN:
+            out.append(p)
+    return out
+
+
+def described(proposals: Sequence[Proposal]) -> str:
+    """The proposals as a table for people, but for most of the junk."""
+    lines = [f"{'cluster':14}{'kind':10}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
+    for p in shown(proposals):
         near = ", ".join(f"{n.name} {n.score:.2f}" for n in p.nearest)
         lines.append(
             f"{p.name:14}{p.kind:10}{p.count:6d}{p.density_per_um3:9.0f}{p.compactness:9.2f}{p.diameter_A:8.0f}  {near}"
         )
+    left = len(proposals) + 1 - len(lines)
+    if left:
+        lines.append(f"and {left} more that are no species: {TABLE}")
     return "\n".join(lines)
 
 
