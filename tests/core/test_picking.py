@@ -23,6 +23,7 @@ from tomotwin_core.picking import (
     references_from_positions,
 )
 from tomotwin_core.picking.collect import collect_references
+from tomotwin_core.picking.location import peaks_in_layers, peaks_of
 from tomotwin_core.picking.maps import write_similarity_maps
 from tomotwin_core.picking.references import Space, prototypes_of
 from tomotwin_core.picking.thresholds import null_threshold
@@ -318,3 +319,21 @@ def test_without_a_calibrated_threshold_the_crowd_of_other_peaks_gives_it() -> N
     kept, _ = pick(peaks([*crowd, 0.9, 0.91, 0.93]), calibrated={"a": float("nan")})
     assert 3 <= len(kept) <= 5
     assert len(pick(peaks([0.9]))[0]) == 1 and len(pick(peaks([]))[0]) == 0
+
+
+def test_a_peak_lies_at_the_centre_of_its_hill_however_flat_the_top_is() -> None:
+    """Layer by layer too, and at a face, where only what lies opposite counts."""
+    rng = np.random.default_rng(0)
+    shape, centres = (24, 40, 40), np.array([[10.4, 9.7, 10.2], [11.8, 29.6, 30.3], [0.0, 9.6, 30.2]])
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    away = np.min([np.linalg.norm(grid - c, axis=-1) for c in centres], axis=0)
+    hill = 0.9 - 0.05 * np.maximum(away - 0.8, 0) ** 2 + rng.normal(scale=0.0005, size=shape)
+    similarity = np.clip(hill, 0, 1)[..., None].astype(np.float32)
+    settings = LocationSettings(min_score=0.85)
+    whole = peaks_of(similarity, settings)
+    best = [whole.zyx[np.linalg.norm(whole.zyx - c, axis=1).argmin()] for c in centres]
+    assert np.linalg.norm(best[:2] - centres[:2], axis=1).max() < 0.2
+    assert np.linalg.norm(best[2][1:] - centres[2][1:]) < 0.2 and best[2][0] == 0
+    layers = [(z, np.moveaxis(similarity[z : z + n], -1, 0)) for z, n in ((0, 1), (1, 2), (3, 9), (12, 1), (13, 11))]
+    parts = peaks_in_layers(layers, settings)
+    np.testing.assert_allclose(sorted(parts.zyx.tolist()), sorted(whole.zyx.tolist()), atol=1e-6)
