@@ -86,7 +86,7 @@ def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Sig
         kind, why = "unsure", f"its members are alike, but like no molecule of the library (at best {near[0].score:.2f})"
     if kind == "unsure" and near and near[0].score > _SURE_LIKENESS:
         kind, why = "species", f"its middle looks like {near[0].name} of the library ({near[0].score:.2f})"
-    units = scene.vectors[members]
+    units = scene.vectors_of(members)
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-9)
     middle = units.sum(0)
     others = middle - units
@@ -114,7 +114,7 @@ def alike(scene: Scene, members: np.ndarray, atlas: Atlas | None, count: int = _
     """The molecules of the library that the middle of these rows looks most alike."""
     if atlas is None:
         return []
-    names, cosines = likeness(scene.vectors[members].mean(0, keepdims=True), scene, atlas)
+    names, cosines = likeness(scene.vectors_of(members).mean(0, keepdims=True), scene, atlas)
     return [Alike(names[i], round(float(cosines[0, i]), 4)) for i in np.argsort(-cosines[0])[:count]]
 
 
@@ -122,7 +122,7 @@ def _diameter(scene: Scene, members: np.ndarray, atlas: Atlas | None) -> float:
     """In A: the mean of the molecules that look most alike; without an atlas how far salience reaches about the members."""
     if atlas is None:
         return float(np.clip(np.median(scene.candidates.diameter_A[members]), 60.0, 340.0))
-    return float(sizes_A(*likeness(scene.vectors[members].mean(0, keepdims=True), scene, atlas))[0])
+    return float(sizes_A(*likeness(scene.vectors_of(members).mean(0, keepdims=True), scene, atlas))[0])
 
 
 def verdict(scene: Scene, proposals: Sequence[Proposal]) -> str:

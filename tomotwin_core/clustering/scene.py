@@ -62,7 +62,11 @@ class Scene:
     @property
     def vectors(self) -> np.ndarray:
         """Candidates in the frame (n, d), not of unit length."""
-        return np.asarray(self.candidates.features @ self.frame - self.origin)
+        return self.vectors_of(np.arange(len(self)))
+
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        """Some candidates in the frame (m, d): of many the few of a group."""
+        return np.asarray(self.candidates.features[rows] @ self.frame - self.origin)
 
     @property
     def volume_um3(self) -> np.ndarray:
