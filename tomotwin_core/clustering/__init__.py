@@ -5,7 +5,7 @@
     scene.py        the candidates of all tomograms in one frame, kept on disk
     manifold.py     the map for the eye (UMAP)
     grouping.py     clusters: a mixture of groups whose spread is known from the atlas; merging and splitting
-    kinds.py        membranes, gold, ice and edges recognised
+    kinds.py        membranes, gold, ice and edges recognised, and parts of larger particles (parts.py)
     proposals.py    clusters described and ranked
     references.py   clusters as references for `tomotwin locate`
     selection.py    clusters chosen, merged, named and edited by hand

@@ -35,7 +35,7 @@ from tomotwin_core.tomogram import write_mrc
 CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "references.safetensors", "clusters.csv"
 _VERSION = 1
 # Of each kind of junk so many clusters are shown; there may be hundreds, and all are in the tables.
-_SHOWN = 5
+_SHOWN = 12
 
 
 def write_clusters(

@@ -23,7 +23,7 @@ def define_cluster_params(form: Any) -> None:
         default=ALL_SPECIES,
         label="Clusters to pick",
         help="*all species proposed*: everything that recurs in the tomograms and looks like a macromolecule; what looks like "
-        "membrane, gold, ice or an edge is listed and not picked.\n"
+        "membrane, gold, ice, an edge or a part of a larger particle is listed and not picked.\n"
         "*those named here*: by the names in the summary of an earlier start of this run.\n"
         "*those chosen in the window*: *Analyze Results* opens it; name, merge, discard and draw clusters there and save.\n"
         "*those of a file*: such a choice out of another run or from `tomotwin view`, for the same tomograms.\n"
