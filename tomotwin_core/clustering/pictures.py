@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def overview(
         _show(panel, _middle(averages[p.name].volume, 0))
         panel.set_title(f"{p.name}\n{p.kind}, {p.count}, {p.diameter_A:.0f} A", fontsize=6, color=colours.get(p.name, "#303030"))
     if title:
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(textwrap.fill(title, 130), fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
 
