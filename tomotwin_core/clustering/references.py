@@ -17,6 +17,8 @@ from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.picking.examples import Examples, references_from_examples
 from tomotwin_core.picking.references import ReferenceSet
 
+_CHUNK = 4096
+
 
 def references_of(scene: Scene, proposals: Sequence[Proposal]) -> ReferenceSet:
     """One target for each proposal."""
@@ -27,14 +29,17 @@ def references_of(scene: Scene, proposals: Sequence[Proposal]) -> ReferenceSet:
         Examples(p.name, scene.candidates.embedding[rows[p.name]], p.diameter_A, f"cluster of {p.count}") for p in proposals
     ]
     made = references_from_examples(examples, scene.model_hash, scene.everything, scene.space, seed=scene.seed)
-    scores = made.similarity(scene.candidates.embedding)
-    best = scores.argmax(1)
+    best, score = np.empty(len(scene), int), np.empty(len(scene), np.float32)
+    for low in range(0, len(scene), _CHUNK):
+        part = slice(low, low + _CHUNK)
+        scores = made.similarity(scene.candidates.embedding[part])
+        best[part], score[part] = scores.argmax(1), scores.max(1)
     targets = []
     for index, target in enumerate(made.targets):
         member = np.zeros(len(scene), bool)
         member[rows[target.name]] = True
         own = best == index
-        targets.append(replace(target, threshold=_threshold(scores[own, index], member[own], int(member.sum()))))
+        targets.append(replace(target, threshold=_threshold(score[own], member[own], int(member.sum()))))
     return replace(made, targets=tuple(targets), made_by={"clusters": [p.name for p in proposals]})
 
 
