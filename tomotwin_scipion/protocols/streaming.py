@@ -198,7 +198,8 @@ class TwinStreamingProtocol(TwinProtocol):
     def _dropGone(self, output: EMSet) -> None:
         """Take out the items of tomograms that are no longer in the input, as after an input was replaced."""
         here = set(getattr(self, self._streamInput).get().getTSIds())
-        gone = set(output.getUniqueValues(self._tsIdField)) - here
+        registered = self._readDone().get(OUTPUT, {})  # asking the set would load what it holds a second time
+        gone = {tsId for tsId, digest in registered.items() if digest is not None} - here
         if gone:
             output.enableAppend()
         for tsId in sorted(gone):
