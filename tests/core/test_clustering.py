@@ -253,7 +253,16 @@ def test_an_atlas_is_kept_and_says_how_wide_groups_are(tmp_path: Path, monkeypat
         load_atlas(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="another model"):
         kept_atlas("0123456789abcdef", "released")
-
+    # One of an earlier version in the cache is made anew, and kept.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = SimpleNamespace(hash="old")
+    monkeypatch.setattr("tomotwin_core.clustering.atlas.load_model", lambda file: model)
+    monkeypatch.setattr("tomotwin_core.clustering.atlas.make_atlas", lambda *a, **k: atlas)
+    kept = tmp_path / "tomotwin" / "atlas_old.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"of an earlier version")
+    assert kept_atlas("old", "mine.safetensors") is atlas
+    assert load_atlas(kept).names == atlas.names and kept_atlas("old", "mine.safetensors") is not atlas
 
 
 def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,7 +283,10 @@ def kept_atlas(model_hash: str, model_file: str, device: str = "cpu") -> Atlas:
     places = [Path(__file__).parent / "data" / name, _cache() / name]
     for place in places:
         if place.is_file():
-            return load_atlas(place)
+            try:
+                return load_atlas(place)
+            except UserError:
+                note(f"{place}: of another version of this software, or damaged; the atlas is made anew")
     model = load_model(model_file)
     if model.hash != model_hash:
         raise UserError(
