@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +45,15 @@ def main() -> None:
     rows = []
     if options.only != "species":
         for loss in LOSSES:
-            rows.append(one_run(options, f"loss {loss}", len(nested), lambda _: None, "--loss", loss))
+            rows.append(one_run(options, f"loss {loss}", None, "--loss", loss))
     if options.only != "losses":
         for count in SPECIES:
-            rows.append(one_run(options, f"{count} species", count, library_of(library, nested[:count])))
-        everything = one_run(options, "loss supcon", len(nested), lambda _: None, "--loss", "supcon")
+            rows.append(one_run(options, f"{count} species", library_of(library, nested[:count])))
+        everything = one_run(options, "loss supcon", None, "--loss", "supcon")
         rows.append({**everything, "run": f"{len(nested)} species"})
         curve(rows[-len(SPECIES) - 1 :], options.work / "species.png")
         name = f"{len(nested)} species, half invented"
-        rows.append(one_run(options, name, len(nested), lambda _: None, invented=0.5))
+        rows.append(one_run(options, name, None, invented=0.5))
     report(rows, options)
 
 
@@ -74,35 +73,26 @@ def nested_species(library: DensityLibrary, seed: int) -> list[str]:
     return ordered
 
 
-def library_of(library: DensityLibrary, species: list[str]) -> Callable[[Path], Path]:
-    """A maker of the library in which only `species` are trained on; the rest of its training set is left out."""
-
-    def make(path: Path) -> Path:
-        out = {i for i in library.ids("train") if i not in species}
-        entries = {i: e for i, e in library.entries.items() if i not in out}
-        DensityLibrary(entries, {i: library.arrays[i] for i in entries}).save(path)
-        return path
-
-    return make
+def library_of(library: DensityLibrary, species: list[str]) -> DensityLibrary:
+    """The library in which only `species` are trained on; the rest of its training set is left out."""
+    out = {i for i in library.ids("train") if i not in species}
+    entries = {i: e for i, e in library.entries.items() if i not in out}
+    return DensityLibrary(entries, {i: library.arrays[i] for i in entries})
 
 
 def one_run(
-    options: argparse.Namespace,
-    name: str,
-    species: int,
-    make: Callable[[Path], Path | None],
-    *more: str,
-    invented: float = 0.0,
+    options: argparse.Namespace, name: str, library: DensityLibrary | None, *more: str, invented: float = 0.0
 ) -> dict[str, object]:
-    """Train, or take the finished run; the row of the table."""
+    """Train on a library, by default the released one, or take the finished run; the row of the table."""
     folder = options.work / name.replace(" ", "_")
-    library = make(folder.with_suffix(".npz")) if species < len(load_library().ids("train")) else None
+    species = len((library or load_library()).ids("train"))
     command = ["train", "--out", folder, "--steps", options.steps, "--validate-every", options.steps, "--precision",
                options.precision, "--validation-folder", options.work / "validation", "--seed", options.seed,
                "--set", "training.warmup=20", "--set", f"stream.species={min(28, species)}",
                "--set", f"stream.invented={invented:g}", "--device", options.device, *more]  # fmt: skip
     if library:
-        command += ["--library", library]
+        library.save(folder.with_suffix(".npz"))
+        command += ["--library", folder.with_suffix(".npz")]
     if tomotwin([str(c) for c in command]):
         raise SystemExit(f"{name}: the training failed")
     figures = {}
