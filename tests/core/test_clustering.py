@@ -1,20 +1,19 @@
 """Clusters: planted groups come back with their members, noise stays noise, averages show what was planted."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from planted import FieldMaker
+from planted_atlas import atlas_with
 from planted_species import SIZE, apart, species_field
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.clustering import manifold as manifold_module
-from tomotwin_core.clustering.atlas import JUNK, Atlas, _labelled, best_breadth, kept_atlas, load_atlas
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
 from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
@@ -23,8 +22,6 @@ from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
-from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
 
 SHAPE = (28, 40, 40)
@@ -170,23 +167,14 @@ def scene_with(xyz_A: NDArray, features: NDArray, side_A: float = 4000.0) -> Sce
     )  # fmt: skip
 
 
-def atlas_with(middles: NDArray, copies: int = 12, seed: int = 0) -> Atlas:
-    """Junk first, then molecules of the library, each about one of the middles (k, d)."""
-    rng = np.random.default_rng(seed)
-    label = np.repeat(np.arange(len(middles)), copies)
-    features = (middles[label] + rng.normal(scale=0.3, size=(len(label), middles.shape[1]))).astype(np.float32)
-    names = (*JUNK, *["1qvr", "1eab", "1dzl", "4v6x", "1a7j", "2iy5"][: len(middles) - len(JUNK)])
-    return Atlas("hash", np.eye(SIZE, dtype=np.float32), np.eye(middles.shape[1], dtype=np.float32), 1.0, names, features, label)
-
-
 def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     rng = np.random.default_rng(0)
-    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(10, 96))
     atlas = atlas_with(middles)
     sheet = np.stack([*rng.uniform(500, 1500, (2, 200)), 1000 + rng.normal(scale=10, size=200)], 1)
     ball = rng.uniform(1800, 3000, (40, 3))
     face = np.stack([*rng.uniform(200, 3800, (2, 40)), np.full(40, 20.0)], 1)
-    looks = np.concatenate([middles[[0] * 200], middles[[4] * 40], middles[[5] * 40]])
+    looks = np.concatenate([middles[[0] * 200], middles[[5] * 40], middles[[6] * 40]])
     scene = scene_with(
         np.concatenate([sheet, ball, face]), (looks + rng.normal(scale=0.3, size=looks.shape)).astype(np.float32)
     )
@@ -203,25 +191,15 @@ def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     assert proposals[0].density_per_um3 == pytest.approx(40 / 0.4**3, rel=1e-3)
 
 
-def test_places_of_a_simulated_tomogram_are_the_particle_a_part_of_it_or_ice() -> None:
-    z, y, x = np.mgrid[:60, :60, :60]
-    labels = ((z - 30) ** 2 + (y - 30) ** 2 + (x - 30) ** 2 < 12**2).astype(np.int16)
-    truth = Coordinates.from_arrays([[30.0, 30, 30]], 10.0, "t", labels.shape, label="1dzl", diameter_A=240.0)
-    places = np.array([[30, 30, 30], [30, 30, 34], [30, 38, 30], [2, 2, 2]], float)
-    names = (*JUNK, "1dzl")
-    found = _labelled(places, truth, labels, names)
-    assert [names[i] if i >= 0 else "neither" for i in found] == ["1dzl", "neither", "part", "ice"]
-
-
 def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
     rng = np.random.default_rng(0)
-    middles = np.random.default_rng(5).normal(scale=3.0, size=(10, 96))
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(11, 96))
     atlas = atlas_with(middles)
     large = np.stack(np.meshgrid(*[np.arange(400, 3700, 800)] * 3), -1).reshape(-1, 3)[:30].astype(float)
     beside = large + [90.0, 0, 0]
     alone = large + [400.0, 400, 0]
-    faint = 0.5 * (middles[8] + np.random.default_rng(6).normal(scale=3.0, size=96))  # somewhat like 1a7j
-    looks = np.concatenate([middles[[6] * 30], [faint] * 30, middles[[9] * 30]])  # 1dzl is 312 A, 1a7j and 2iy5 small
+    faint = 0.5 * (middles[9] + np.random.default_rng(6).normal(scale=3.0, size=96))  # somewhat like 1a7j
+    looks = np.concatenate([middles[[7] * 30], [faint] * 30, middles[[10] * 30]])  # 1dzl is 312 A, 1a7j and 2iy5 small
     looks += rng.normal(scale=0.1, size=looks.shape)
     # One of the large particles has two candidates: that is no part of anything else.
     large[29] = large[28] + [60.0, 0, 0]
@@ -235,34 +213,6 @@ def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
     kinds = [kind_of(scene, found, np.arange(k, k + 30)) for k in (0, 30, 60)]
     assert [kind for kind, _ in kinds] == ["species", "part", "species"] and "100% of its members lie inside" in kinds[1][1]
     assert (wholes(scene, None) == -1).all()
-
-
-def test_an_atlas_is_kept_and_says_how_wide_groups_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tomotwin_core.clustering.atlas._DRAWS", 1)
-    middles = np.random.default_rng(5).normal(scale=3.0, size=(9, 96))
-    atlas = atlas_with(middles)
-    atlas.save(tmp_path / "atlas.safetensors")
-    back = load_atlas(tmp_path / "atlas.safetensors")
-    np.testing.assert_allclose(back.vectors, atlas.vectors, atol=5e-3)
-    assert back.names == atlas.names and back.breadth == atlas.breadth
-    assert back.scatter.widths.mean() == pytest.approx(0.09, rel=0.1), "the variance that was planted"
-    # Groups that scatter as is known need not be taken wider.
-    assert best_breadth(atlas, np.arange(3, 9), np.random.default_rng(0)) <= 2.0
-    (tmp_path / "other.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="not an atlas"):
-        load_atlas(tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="another model"):
-        kept_atlas("0123456789abcdef", "released")
-    # One of an earlier version in the cache is made anew, and kept.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model = SimpleNamespace(hash="old")
-    monkeypatch.setattr("tomotwin_core.clustering.atlas.load_model", lambda file: model)
-    monkeypatch.setattr("tomotwin_core.clustering.atlas.make_atlas", lambda *a, **k: atlas)
-    kept = tmp_path / "tomotwin" / "atlas_old.safetensors"
-    kept.parent.mkdir()
-    kept.write_bytes(b"of an earlier version")
-    assert kept_atlas("old", "mine.safetensors") is atlas
-    assert load_atlas(kept).names == atlas.names and kept_atlas("old", "mine.safetensors") is not atlas
 
 
 def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: pytest.MonkeyPatch) -> None:

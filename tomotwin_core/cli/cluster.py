@@ -11,8 +11,8 @@ nothing is a result too: clusters.json then says in words why. A selection is wh
 
   {"version": 1, "clusters": [{"name": "ribosome", "from": ["cluster_01", "cluster_03"], "add": [17], "remove": [4, 9]}]}
 
-What molecules of the library look like to the model is learnt from simulated tomograms once per model, which takes some
-minutes, and is kept.
+What molecules of the library look like to the model is learnt from simulated tomograms once per model, and once more for
+tomograms of coarser voxels than 12 A, which takes some minutes, and is kept.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _anew(settings: ClusterSettings, options: argparse.Namespace) -> tuple[Scene
 
     fields = sorted((open_field(path) for path in options.inputs), key=lambda f: f.tomogram)
     require_distinct([f.tomogram for f in fields], "inputs")
-    atlas = _atlas(fields[0].model_hash, options)
+    atlas = _atlas(fields[0].model_hash, [f.voxel_size_A for f in fields], options)
     scene = scene_of(fields, atlas, settings, _files(options, [f.tomogram for f in fields]))
     return scene, *proposed(scene, atlas, settings)
 
@@ -127,7 +127,7 @@ def _again(
         raise UserError(f"{folder}: give --selection FILE.json (and --recompute to cluster it anew), or --leftover")
     scene, members = load_scene(folder), read_members(folder)
     scene = relocated(scene, _files(options, [t.name for t in scene.tomograms]))
-    atlas = _atlas(scene.model_hash, options)
+    atlas = _atlas(scene.model_hash, [t.voxel_size_A for t in scene.tomograms], options)
     if options.leftover:
         taken = np.zeros(len(scene), bool)
         taken[scene.rows([i for ids in members.values() for i in ids])] = True
@@ -142,15 +142,16 @@ def _again(
     return scene, found, (label >= 0).astype(float)
 
 
-def _atlas(model_hash: str, options: argparse.Namespace) -> Atlas | None:
+def _atlas(model_hash: str, voxel_sizes_A: list[float], options: argparse.Namespace) -> Atlas | None:
     """The atlas of the embeddings' model: given, kept or made now."""
-    from tomotwin_core.clustering.atlas import kept_atlas, load_atlas
+    from tomotwin_core.clustering.atlas import load_atlas
+    from tomotwin_core.clustering.atlas_making import detail_A, kept_atlas
 
     if options.no_library:
         return None
     if options.atlas:
         return load_atlas(options.atlas)
-    return kept_atlas(model_hash, options.model, use_device(options))
+    return kept_atlas(model_hash, options.model, detail_A(voxel_sizes_A), use_device(options))
 
 
 def _files(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:

@@ -28,6 +28,8 @@ _SIZES_STEPS = 8
 # The surroundings of a place, in steps: a ball, weighted by a Gaussian of this width, and two shells about it.
 _BALL_SIGMA, _SHELLS = 0.8, ((1.5, 2.5), (2.5, 3.5))
 HALO = 4
+# Particleness is one more feature; this makes a logit count about as much as what embeddings scatter by.
+_LOGIT, _LOGITS = 0.05, (-8.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Candidates:
     """n places of several tomograms.
 
     tomogram (n,) int: which of `names`.  xyz (n, 3) float64: voxels of the original tomogram.  xyz_A (n, 3): the same
-    in A.  embedding (n, 32) float32: the unit vector at the place.  features (n, 96): the mean embedding of a ball about the place
-    and of two shells about that, each less the mean of its tomogram; what surrounds a place tells more than the place alone.
+    in A.  embedding (n, 32) float32: the unit vector at the place.  features (n, 97): the mean embedding of a ball about the place
+    and of two shells about that, each less the mean of its tomogram, for what surrounds a place tells more than the place alone;
+    and its particleness.
     particleness (n,) logits.  salience (n,): deviations above the tomogram's median.  diameter_A (n,): rough size of what is
     salient about the place.
     """
@@ -141,7 +144,7 @@ def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = 
 def places_of_array(
     embeddings: np.ndarray, particleness: np.ndarray, bulk: Bulk, settings: CandidateSettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same of a whole field in memory: zyx (n, 3) grid places, their embeddings (n, 32) and features (n, 96)."""
+    """The same of a whole field in memory: zyx (n, 3) grid places, their embeddings (n, 32) and features (n, 97)."""
     places, embedding, features, logit, _, _ = candidates_in(embeddings, particleness, bulk, settings)
     keep = _apart(places, logit)
     return places[keep], embedding[keep], features[keep]
@@ -158,7 +161,7 @@ def candidates_in(
     """Places in an array of embeddings [z, y, x, 32] with particleness [z, y, x], looked for in some of its planes.
 
     first : the grid plane that plane 0 is.  Returns, with places that nearly coincide still among them, zyx (n, 3) grid
-    places, embeddings (n, 32), features (n, 96), particleness (n,), salience (n,) and diameters in steps (n,).
+    places, embeddings (n, 32), features (n, 97), particleness (n,), salience (n,) and diameters in steps (n,).
     """
     low, high = planes or (0, len(embeddings))
     salience = bulk.salience(embeddings)
@@ -168,6 +171,7 @@ def candidates_in(
     places = np.unique(places, axis=0)
     at = tuple(places.T)
     features = surroundings(embeddings, places) - np.tile(bulk.centre, 1 + len(_SHELLS))
+    features = np.column_stack([features, _LOGIT * np.clip(particleness[at], *_LOGITS)])
     return (
         places + (first, 0, 0),
         embeddings[at],

@@ -1,6 +1,6 @@
-"""What is no species: membranes, gold, ice, parts of larger particles and edges, recognised so that no one has to pick them.
+"""What is no species: membranes, gold, filaments, ice, parts of larger particles and edges, so that no one has to pick them.
 
-Three things tell, each by itself: what a group's members look like (the nearest examples of the atlas: membrane, gold,
+Three things tell, each by itself: what a group's members look like (the nearest examples of the atlas: membrane, gold, filament,
 places between particles or off their centres, or molecules), where they lie (in sheets; at the tomogram's faces; inside of larger
 particles), and, where the tomogram itself is at hand, how dark they are (the dark blobs of `regions`).
 """
@@ -20,7 +20,7 @@ from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.regions import RegionSettings, find_region
 from tomotwin_core.tomogram import open_tomogram
 
-Kind = Literal["species", "membrane", "gold", "ice", "part", "edge", "unsure"]
+Kind = Literal["species", "membrane", "gold", "filament", "ice", "part", "edge", "unsure"]
 
 _NEAREST = 15
 _PART = JUNK.index("part")
@@ -37,7 +37,7 @@ _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
 
 @dataclass(frozen=True)
 class Signs:
-    """Of each candidate. looks (n, 5): shares of `JUNK` and of molecules among the examples that it resembles, NaN without an
+    """Of each candidate. looks (n, 6): shares of `JUNK` and of molecules among the examples that it resembles, NaN without an
     atlas.  whole (n,): the row that it lies inside of, or -1.  edge (n,): 1 at a face.  dark (n,): 1 in a dark blob of the
     tomogram, NaN where that is not known."""
 
@@ -84,7 +84,14 @@ def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]
     )
 
 
-_WORDS = {"membrane": "membranes", "gold": "gold beads", "ice": "places between particles", "part": "parts of larger particles", "molecule": "molecules"}
+_WORDS = {
+    "membrane": "membranes",
+    "gold": "gold beads",
+    "filament": "filaments",
+    "ice": "places between particles",
+    "part": "parts of larger particles",
+    "molecule": "molecules",
+}
 
 
 def sheet_share(scene: Scene, members: np.ndarray) -> float:
@@ -101,23 +108,28 @@ def sheet_share(scene: Scene, members: np.ndarray) -> float:
 
 
 def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
-    """Shares among the nearest examples of the atlas, every kind of example counting as if there were equally many."""
+    """Shares among the nearest examples of the atlas, every kind of example counting as if there were equally many.
+
+    The nearest by direction: how long vectors are depends on how clear a tomogram is.
+    """
     if atlas is None or not len(scene):
         return np.full((len(scene), len(JUNK) + 1), np.nan)
     kind = np.minimum(atlas.label, len(JUNK))
     weight = 1.0 / np.maximum(np.bincount(kind, minlength=len(JUNK) + 1), 1)
     # Molecules are many kinds: as many as the others together.
     weight[len(JUNK)] *= len(JUNK)
-    examples, vectors = atlas.vectors - scene.origin, scene.vectors
-    square = (examples**2).sum(1)
+    examples, vectors = _directions(atlas.vectors - scene.origin), _directions(scene.vectors)
     out = np.zeros((len(scene), len(JUNK) + 1))
     for low in range(0, len(vectors), 2048):
-        distance = square - 2 * vectors[low : low + 2048] @ examples.T
-        near = np.argpartition(distance, _NEAREST, axis=1)[:, :_NEAREST]
+        near = np.argpartition(-vectors[low : low + 2048] @ examples.T, _NEAREST, axis=1)[:, :_NEAREST]
         votes = weight[kind[near]]
         for k in range(out.shape[1]):
             out[low : low + 2048, k] = (votes * (kind[near] == k)).sum(1) / votes.sum(1)
     return out
+
+
+def _directions(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
 
 
 def _at_edge(scene: Scene) -> np.ndarray:

@@ -24,7 +24,7 @@ _MEDOIDS, _NEAREST = 3, 3
 _LEAST_LIKENESS = 0.5
 # Above this one it is one, though some members look like junk (hollow capsids do like vesicles).
 _SURE_LIKENESS = 0.8
-_ORDER = ("species", "unsure", "part", "membrane", "gold", "ice", "edge")
+_ORDER = ("species", "unsure", "part", "membrane", "filament", "gold", "ice", "edge")
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def verdict(scene: Scene, proposals: Sequence[Proposal]) -> str:
 _WORDS = {
     "membrane": "membrane",
     "gold": "gold or other dark blobs",
+    "filament": "filaments",
     "ice": "empty ice",
     "part": "parts of larger particles",
     "edge": "the faces",

@@ -23,7 +23,7 @@ from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
 from tomotwin_core.picking.references import Space
 
 FILE = "embeddings.safetensors"
-_FORMAT = "tomotwin candidates 1"
+_FORMAT = "tomotwin candidates 2"
 _COLUMNS = ("tomogram", "xyz", "xyz_A", "embedding", "features", "particleness", "salience", "diameter_A")
 
 
@@ -42,7 +42,7 @@ class TomogramInfo:
 @dataclass(frozen=True)
 class Scene:
     """ids (n,): the candidates' lasting numbers.  map (n, 2): for the eye.  space: for references, centred on `everything`,
-    embeddings (m, 32) from all over the tomograms.  frame (96, d), origin (d,): bring features into the frame for
+    embeddings (m, 32) from all over the tomograms.  frame (97, d), origin (d,): bring features into the frame for
     clustering, about the middle of what molecules look like there."""
 
     tomograms: tuple[TomogramInfo, ...]

@@ -26,7 +26,7 @@ from tomotwin_core.simulation.molecules import Molecules
 from tomotwin_core.simulation.sample import even_copies
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary, load_library
-from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local, resample
+from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, at_detail, normalise_local
 
 # Background is sampled at so many places of each tomogram, and counts as such from this far from any centre on.
 _BACKGROUND_PLACES = 4000
@@ -82,7 +82,7 @@ def simulated_world(
     simulated = _simulate(densities, acquisition, settings, rng, device)
     seen = []
     for tomogram in progress(simulated, desc="embedding references", unit="tomograms"):
-        embeddings, _ = embedder.whole(normalise_local(-_at_detail(tomogram.volume, settings.voxel_size_A)))
+        embeddings, _ = embedder.whole(normalise_local(-at_detail(tomogram.volume, settings.voxel_size_A)))
         seen.append(_seen(tomogram, embeddings, rng))
     return seen
 
@@ -145,14 +145,6 @@ def _simulate(
         taken = replace(acquisition, defocus_um=float(defocus))
         made.append(simulate_tomogram(molecules, sample, taken, rng, f"reference_{index}", device))
     return made
-
-
-def _at_detail(volume: np.ndarray, voxel_size_A: float) -> np.ndarray:
-    """A model-sized volume with the detail that a tomogram of `voxel_size_A` has left."""
-    if voxel_size_A <= MODEL_VOXEL_SIZE_A:
-        return volume
-    coarse = resample(volume, MODEL_VOXEL_SIZE_A, voxel_size_A)
-    return resample(coarse, voxel_size_A, MODEL_VOXEL_SIZE_A)
 
 
 def _crowd(

@@ -20,6 +20,7 @@ from tomotwin_core.tomogram.normalising import WINDOW, ModelTomogram, local_std_
 from tomotwin_core.tomogram.resampling import (
     MODEL_VOXEL_SIZE_A,
     Resampled,
+    at_detail,
     resample,
     resampled_shape,
     resampled_slabs,
@@ -33,6 +34,7 @@ __all__ = [
     "Resampled",
     "TomogramSource",
     "Voxels",
+    "at_detail",
     "local_std_floor",
     "normalise_local",
     "open_tomogram",

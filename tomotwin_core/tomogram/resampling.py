@@ -90,6 +90,13 @@ class Resampled:
         return _apply(self._plane_blocks[0], _apply(self._plane_blocks[1], planes, 2), 1)
 
 
+def at_detail(volume: NDArray[np.float32], voxel_size_A: float) -> NDArray[np.float32]:
+    """A volume [z, y, x] of model voxels with the detail that a tomogram of `voxel_size_A` has left."""
+    if voxel_size_A <= MODEL_VOXEL_SIZE_A:
+        return volume
+    return resample(resample(volume, MODEL_VOXEL_SIZE_A, voxel_size_A), voxel_size_A, MODEL_VOXEL_SIZE_A)
+
+
 def resampled_slabs(
     source: Voxels, voxel_size_A: float = MODEL_VOXEL_SIZE_A, planes: int = _BLOCK
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -23,7 +23,7 @@ def define_cluster_params(form: Any) -> None:
         default=ALL_SPECIES,
         label="Clusters to pick",
         help="*all species proposed*: everything that recurs in the tomograms and looks like a macromolecule; what looks like "
-        "membrane, gold, ice, an edge or a part of a larger particle is listed and not picked.\n"
+        "membrane, filament, gold, ice, an edge or a part of a larger particle is listed and not picked.\n"
         "*those named here*: by the names in the summary of an earlier start of this run.\n"
         "*those chosen in the window*: *Analyze Results* opens it; name, merge, discard and draw clusters there and save.\n"
         "*those of a file*: such a choice out of another run or from `tomotwin view`, for the same tomograms.\n"
@@ -88,7 +88,7 @@ def define_finding_params(form: Any) -> None:
         label="Compare with the library?",
         help="*Yes* takes from simulated tomograms of the program's library how alike copies of one molecule look to the network, what "
         "membranes, gold and ice look like, and what each cluster looks most like. This comes with the released model; with any "
-        "other it is made once, within some minutes to an hour. *No* goes without it: clusters are poorer, and have no names.",
+        "other, and for tomograms of voxels above 12 Å, it is made once, within some minutes to an hour. *No* goes without it: clusters are poorer, and have no names.",
     )
     form.addParam(
         "seed",

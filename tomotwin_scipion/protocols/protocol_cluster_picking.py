@@ -44,8 +44,8 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
     """Finds what recurs in embedded tomograms, without any reference.
 
     Places where something is are clustered by their embeddings, in all tomograms together. Clusters that look like a
-    macromolecule are proposed as species, each with its number, size, an average, and what it looks most like; membranes, gold,
-    ice and edges are told apart. Each cluster then becomes a reference, and every copy of it is looked for.
+    macromolecule are proposed as species, each with its number, size, an average, and what it looks most like; membranes,
+    filaments, gold, ice and edges are told apart. Each cluster then becomes a reference, and every copy of it is looked for.
 
     Each species that is picked is an output of its own, and output3DCoordinates holds all of them, the group id of a
     coordinate saying which it is (see the summary). *Analyze Results* shows the clusters in a window, where they can be named,
