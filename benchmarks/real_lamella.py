@@ -5,7 +5,8 @@ Data (--data DIR): insitu_9.mrc.gz (128 x 256 x 256 voxels of 31.36 A, protein d
 positions, x, y, z in A and in voxels), public EMPIAR data binned 4 times. The list is incomplete, so it measures
 recall, not precision. Two references: the ribosome's structure, simulated, and five of the listed positions (which
 then do not count). Each is located in all of the tomogram, and within the specimen alone as --auto-slab finds it; so is the
-blob finder.
+blob finder. Beside them what `tomotwin cluster` proposes without any reference: in which clusters the listed ones lie,
+and the recall of the first species that is proposed.
 
 By default a part of 64 x 80 x 160 voxels (z, y, x), through which the specimen runs aslant and which holds 23 of
 the 55, is embedded; --whole takes everything (some five times as long as a tomogram of 512 x 512 x 200 voxels at 10 A).
@@ -17,18 +18,26 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
+from tomotwin_core.cli.main import main as tomotwin
+from tomotwin_core.clustering.output import CLUSTERS, REFERENCES
+from tomotwin_core.clustering.scene import load_scene
 from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.embedding import embed_to_disk
+from tomotwin_core.embedding import EmbeddingField, embed_to_disk
 from tomotwin_core.evaluation import find_blobs, recall_by_number
 from tomotwin_core.evaluation.pictures import picks_picture
 from tomotwin_core.model import load_model
 from tomotwin_core.picking import (
     LocationSettings,
+    ReferenceSet,
     ReferenceSettings,
+    load_references,
     locate,
     references_from_densities,
     references_from_positions,
@@ -42,6 +51,8 @@ from tomotwin_core.tomogram import TomogramSource, open_tomogram, write_mrc
 VOXEL_A, DIAMETER_A = 31.36, 270.0
 # Half the radius, and twice that: the listed positions are themselves off by up to a voxel, most in z.
 TOLERANCES_A = (67.5, 135.0)
+# A candidate within a voxel in each direction and as much again is that of a listed position.
+NEAR_A = 100.0
 COUNTS = (25, 50, 100, 200, 400, 800)
 PART = ((36, 100), (40, 120), (48, 208))
 
@@ -77,6 +88,7 @@ def main() -> None:
     table = Coordinates.from_arrays(listed[examples], VOXEL_A, tomogram=field.tomogram, label=["ribosome"] * 5)
     from_examples = references_from_positions([(field, table)], diameter_A=DIAMETER_A)
     others = np.delete(listed, examples, axis=0)
+    found = de_novo(options, field, listed)
     blobs = find_blobs(-source.slab(0, source.shape[0]), 1.5, 4.0, DIAMETER_A * 0.6 / VOXEL_A, 3000)
     specimen = moved_region(slab, low, source)
     print(
@@ -86,12 +98,15 @@ def main() -> None:
     for where, region in (("all", None), ("specimen", specimen)):
         by_structure = locate(field, references, everything, region)
         by_examples = locate(field, from_examples, everything, region).xyz
-        found = blobs if region is None else blobs[region.contains(blobs)]
+        blobs_there = blobs if region is None else blobs[region.contains(blobs)]
         ways += [
             (f"structure, {where}", by_structure.xyz, listed),
             (f"five examples, {where}", by_examples, others),
-            (f"blob finder, {where}", found, listed),
+            (f"blob finder, {where}", blobs_there, listed),
         ]
+        if found is not None:
+            peaks = locate(field, found, everything, region)
+            ways.append((f"de novo, {where}", peaks.xyz[peaks.label == found.targets[0].name], listed))
     for tolerance in TOLERANCES_A:
         print(
             f"recall of {len(listed)} listed ribosomes within {tolerance:g} A, seed {options.seed}, model {model.hash}"
@@ -101,6 +116,28 @@ def main() -> None:
             recall = recall_by_number(xyz, true, tolerance / VOXEL_A)
             print(f"{way:26}" + "".join(f"{recall[min(c, len(recall)) - 1]:8.2f}" for c in COUNTS))
     pictures(options, source, listed, locate(field, from_examples, everything, specimen), by_structure)
+
+
+def de_novo(options: argparse.Namespace, field: EmbeddingField, listed: np.ndarray) -> ReferenceSet | None:
+    """Cluster, say where the listed ones are, and give the species proposed as references; None if none is."""
+    out = options.out / "clusters"
+    if tomotwin(["cluster", str(field.path), "--out", str(out), "--model", options.model]):
+        raise SystemExit("tomotwin cluster failed")
+    clusters = json.loads((out / CLUSTERS).read_text())["clusters"]
+    scene = load_scene(out)
+    of = np.full(len(scene), -1)
+    for index, cluster in enumerate(clusters):
+        of[scene.rows(cluster["members"])] = index
+    # The candidate of a listed one: that of the highest particleness near it.
+    near = cKDTree(scene.candidates.xyz_A).query_ball_point(listed * VOXEL_A, NEAR_A)
+    best = [max(rows, key=lambda row: scene.candidates.particleness[row]) for rows in near if rows]
+    print(f"{len(best)} of {len(listed)} listed ribosomes have a candidate within {NEAR_A:g} A; they lie in")
+    for index, count in Counter(of[best].tolist()).most_common():
+        one = clusters[index] if index >= 0 else {"name": "no cluster", "kind": "", "count": int((of < 0).sum()), "nearest": []}
+        alike = ", ".join(f"{n['name']} {n['score']:.2f}" for n in one["nearest"])
+        print(f"  {count:3d} in {one['name']:12}{one['kind']:10}of {one['count']:5d}  {alike}")
+    references = load_references(out / REFERENCES)
+    return references if references.targets else None
 
 
 def moved_region(slab: Slab | None, low: np.ndarray, source: TomogramSource) -> Region:

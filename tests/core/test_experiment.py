@@ -172,6 +172,19 @@ def test_an_interrupted_data_set_goes_on_where_it_stopped(tmp_path: Path, monkey
     assert not list(out.glob("*.st")), "the tilt series of the other settings is gone"
 
 
+def test_tomograms_of_other_numbers_stay_on_record(tmp_path: Path) -> None:
+    one = replace(SMALL, dataset=DataSet(tomograms=1))
+    simulate_dataset(tmp_path, BALLS, one)
+    simulate_dataset(tmp_path, BALLS, replace(one, dataset=DataSet(tomograms=1, first=2), defocus_um=(2.0, 3.0)))
+    records = json.loads((tmp_path / "simulation.json").read_text())["tomograms"]
+    assert list(records) == ["tomo_01", "tomo_02"]
+    assert records["tomo_01"] != records["tomo_02"]
+    for file in tmp_path.glob("tomo_01*"):
+        file.unlink()
+    simulate_dataset(tmp_path, BALLS, replace(one, dataset=DataSet(tomograms=1, first=2), defocus_um=(2.0, 3.0)))
+    assert list(json.loads((tmp_path / "simulation.json").read_text())["tomograms"]) == ["tomo_02"]
+
+
 def test_the_record_says_what_made_each_tomogram_and_how_crowded_it_is(tmp_path: Path) -> None:
     simulate_dataset(tmp_path, BALLS, replace(SMALL, defocus_um=(2.0, 5.0)))
     record = json.loads((tmp_path / "simulation.json").read_text())

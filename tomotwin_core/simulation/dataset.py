@@ -73,7 +73,9 @@ def simulate_dataset(
         paths.append(files["tomogram"])
         records[name] = record
     with atomic_path(out / "simulation.json") as temporary:
-        text = json.dumps({**made_by, "tomograms": records, **provenance()}, indent=1)
+        # What earlier calls with other numbers made is still there, and is not forgotten.
+        every = dict(sorted({**_earlier(out), **records}.items()))
+        text = json.dumps({**made_by, "tomograms": every, **provenance()}, indent=1)
         temporary.write_text(text + "\n")
     return paths
 
@@ -175,6 +177,15 @@ def _all_files(out: Path, name: str) -> list[Path]:
     """All that may have been written of one tomogram, the truth first: without it nothing counts as complete."""
     endings = ("_truth.star", ".mrc", "_labels.mrc", "_noisefree.mrc")
     return [*(out / f"{name}{ending}" for ending in endings), *series_paths(out, name)]
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    """Records of tomograms in the folder."""
+    try:
+        known = json.loads((out / "simulation.json").read_text())["tomograms"]
+        return {name: record for name, record in known.items() if (out / f"{name}_truth.star").is_file()}
+    except (OSError, ValueError, LookupError, AttributeError):
+        return {}
 
 
 def _record(truth: Path) -> dict[str, Any]:
