@@ -9,9 +9,9 @@ import torch
 from planted import FieldMaker
 
 from tomotwin_core.embedding import DenseEmbedder, embed_to_disk, grid_shape, open_field, pick_device
-from tomotwin_core.embedding.dense import Tile
+from tomotwin_core.embedding.dense import Tile, chosen_precision
 from tomotwin_core.errors import UserError
-from tomotwin_core.model import HALF_WINDOW, STRIDE, WINDOW, EmbeddingNetwork, Model
+from tomotwin_core.model import HALF_WINDOW, STRIDE, WINDOW, EmbeddingNetwork, Model, load_model
 from tomotwin_core.tomogram import ModelTomogram, open_tomogram, resampled_shape, write_mrc
 
 TOLERANCE = 1e-4
@@ -54,7 +54,7 @@ def test_dense_embedding_equals_window_by_window_for_any_tiling_and_shape(
     network: EmbeddingNetwork, shape: tuple[int, int, int], tile: int
 ) -> None:
     volume = noise(shape)
-    embedder = DenseEmbedder(network, tile=tile)
+    embedder = DenseEmbedder(network, tile=tile, precision="float32")
     embeddings, particleness = embedder.whole(volume)
     assert embeddings.shape == (*grid_shape(shape), 32) and particleness.shape == grid_shape(shape)
     assert grid_shape(shape) == tuple(len(range(0, side, 2)) for side in shape)
@@ -67,13 +67,28 @@ def test_dense_embedding_equals_window_by_window_for_any_tiling_and_shape(
     assert len(list(embedder.tiles(volume))) == embedder.n_tiles(shape)
 
 
+def test_bfloat16_gives_nearly_the_same_and_auto_takes_it_where_it_is_fast(tmp_path: Path) -> None:
+    model, volume = load_model("released"), noise((34, 38, 40))
+    (exact, logits), (rounded, rounded_logits) = (
+        DenseEmbedder(model.network, precision=precision).whole(volume) for precision in ("float32", "bfloat16")
+    )
+    assert (exact * rounded).sum(-1).min() > 0.999 and (exact != rounded).any()
+    np.testing.assert_allclose(np.linalg.norm(rounded, axis=-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(rounded_logits, logits, atol=0.1)
+    chosen = chosen_precision("auto", torch.device("cpu"))
+    assert chosen in ("float32", "bfloat16") and chosen_precision("auto", torch.device("cuda")) == "float32"
+    write_mrc(tmp_path / "tomo.mrc", volume, 10.0)
+    field = embed_to_disk(open_tomogram(tmp_path / "tomo.mrc"), model, tmp_path / "tomo.zarr")
+    assert field.attributes["precision"] == chosen
+
+
 def test_tiles_of_a_tomogram_read_slab_by_slab_equal_the_volume_in_memory(
     tmp_path: Path, network: EmbeddingNetwork
 ) -> None:
     write_mrc(tmp_path / "tomo.mrc", noise((30, 36, 33)) + 50, 10.0)
     seen = ModelTomogram(open_tomogram(tmp_path / "tomo.mrc"))
-    on_demand = DenseEmbedder(network, tile=6).whole(seen)
-    at_once = DenseEmbedder(network, tile=48).whole(seen.slab(0, 30))
+    on_demand = DenseEmbedder(network, tile=6, precision="float32").whole(seen)
+    at_once = DenseEmbedder(network, tile=48, precision="float32").whole(seen.slab(0, 30))
     for a, b in zip(on_demand, at_once, strict=True):
         assert np.abs(a - b).max() < TOLERANCE
 
@@ -85,7 +100,7 @@ def test_a_field_on_disk_holds_the_embeddings_and_says_what_made_them(
     shape = (26, 31, 28)
     write_mrc(tmp_path / "tomo.mrc", noise(shape), voxel_size_A)
     source = open_tomogram(tmp_path / "tomo.mrc")
-    field = embed_to_disk(source, model, tmp_path / "emb" / "tomo.zarr", tile=8)
+    field = embed_to_disk(source, model, tmp_path / "emb" / "tomo.zarr", tile=8, precision="float32")
     at_model = resampled_shape(shape, voxel_size_A, 10.0)
     assert field.shape == grid_shape(at_model)
     assert (field.tomogram, field.tomogram_shape, field.model_hash, field.spacing_A) == (
@@ -97,7 +112,7 @@ def test_a_field_on_disk_holds_the_embeddings_and_says_what_made_them(
     assert field.voxel_size_A == pytest.approx(voxel_size_A)
     assert field.attributes["contrast"] == "dark" and field.attributes["stride"] == 2
     assert field.attributes["software"].startswith("tomotwin") and "torch" in field.attributes["libraries"]
-    expected, logits = DenseEmbedder(model.network).whole(ModelTomogram(source))
+    expected, logits = DenseEmbedder(model.network, precision="float32").whole(ModelTomogram(source))
     np.testing.assert_allclose(field.embeddings(0, field.shape[0]), expected, atol=1e-3)
     np.testing.assert_allclose(field.particleness(1, 3), logits[1:3], atol=1e-2)
     assert field.embeddings(0, 1).dtype == np.float32
@@ -115,7 +130,7 @@ def test_a_dark_tomogram_is_embedded_like_its_bright_negative(tmp_path: Path, mo
     cases: list[tuple[str, str, Literal["dark", "bright"]]]
     cases = [("dark", "a", "dark"), ("bright", "b", "bright"), ("bright", "c", "dark")]
     dark, bright, wrong = (
-        embed_to_disk(open_tomogram(tmp_path / f"{file}.mrc"), model, tmp_path / f"{out}.zarr", contrast)
+        embed_to_disk(open_tomogram(tmp_path / f"{file}.mrc"), model, tmp_path / f"{out}.zarr", contrast, precision="float32")
         for file, out, contrast in cases
     )
     np.testing.assert_allclose(dark.embeddings(0, 10), bright.embeddings(0, 10), atol=2e-3)

@@ -8,6 +8,7 @@ particles at a face are embedded too. Memory is that of a slab and a tile.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from tomotwin_core.tomogram import Voxels
 
 # Embeddings per side of a tile: small enough for a laptop's memory, large enough that the halo costs little.
 TILE_CPU, TILE_GPU = 48, 80
+Precision = Literal["auto", "float32", "bfloat16"]
 Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
 
 
@@ -45,12 +47,28 @@ def even_part(length: int, most: int) -> int:
     return -(-length // parts)
 
 
-class DenseEmbedder:
-    """The network prepared for dense use on a device."""
+def chosen_precision(precision: Precision, device: torch.device) -> Precision:
+    """What auto means: bfloat16 on processors with instructions for it (three times as fast with AMX, which Intel's have since
+    Sapphire Rapids), else float32. Similarities differ by some thousandths."""
+    if precision != "auto":
+        return precision
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if device.type == "cpu" and fast() else "float32"
 
-    def __init__(self, network: EmbeddingNetwork, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+
+class DenseEmbedder:
+    """The network prepared for dense use on a device. precision: of all but the head; see `chosen_precision`."""
+
+    def __init__(
+        self,
+        network: EmbeddingNetwork,
+        device: torch.device | str = "cpu",
+        tile: int | None = None,
+        precision: Precision = "auto",
+    ) -> None:
         self.device = torch.device(device)
-        self.network = folded(network).to(self.device)
+        self.precision = chosen_precision(precision, self.device)
+        self.network = folded(network, half=self.precision == "bfloat16").to(self.device)
         self.tile = tile or (TILE_GPU if self.device.type == "cuda" else TILE_CPU)
 
     def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

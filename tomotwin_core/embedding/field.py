@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from tomotwin_core.embedding.dense import DenseEmbedder, even_part, grid_shape
+from tomotwin_core.embedding.dense import DenseEmbedder, Precision, even_part, grid_shape
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model import STRIDE, Model
@@ -115,9 +115,10 @@ def embed_to_disk(
     contrast: Literal["dark", "bright"] = "dark",
     device: str = "cpu",
     tile: int | None = None,
+    precision: Precision = "auto",
 ) -> EmbeddingField:
     """Embed a tomogram into `out` (a folder NAME.zarr). What is already there, complete and made of the same tomogram
-    by the same model, is kept."""
+    by the same model, is kept, whatever its precision."""
     wanted: dict[str, Any] = {
         "format": _FORMAT,
         "tomogram": source.name,
@@ -137,13 +138,13 @@ def embed_to_disk(
             return old
     source.check()
     volume = ModelTomogram(source, contrast=contrast)
-    embedder = DenseEmbedder(model.network, device, tile)
+    embedder = DenseEmbedder(model.network, device, tile, precision)
     shape = grid_shape(volume.shape)
     chunk = _chunk(embedder.tile_shape(volume.shape))
     size = model.network.settings.embedding_size
     with atomic_path(out) as temporary:
         group = zarr.open_group(str(temporary), mode="w")
-        group.attrs.update({**wanted, **provenance()})
+        group.attrs.update({**wanted, "precision": embedder.precision, **provenance()})
         embeddings = group.create_array(
             "embeddings", shape=(*shape, size), chunks=(*chunk, size), dtype="float16", compressors=None
         )
