@@ -1,7 +1,8 @@
 """Dense embedding against the ways it replaces, on the same machine in one run.
 
-    dense        this project's network over a whole block, every second voxel
-    windows      the same network, one 37-voxel window per embedding (same numbers, checked)
+    dense        this project's network over a whole block, every second voxel, in the precision that `tomotwin embed` takes here
+    float32      the same in float32
+    windows      the same network, one 37-voxel window per embedding (same numbers as in float32, checked)
     published    a network of the shape the paper released (five blocks of 64 to 1024 channels, 15 G multiply-adds a window), random weights
 
 `--large` also embeds a 512 x 512 x 200 tomogram of noise at 10 A to disk and reports wall time and peak memory of that whole command.
@@ -42,9 +43,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     side = STRIDE * (options.grid - 1) + WINDOW
     block = rng.standard_normal((side, side, side), dtype=np.float32)
-    embedder = DenseEmbedder(network, device)
-    embedder.embed(block)
-    dense, (embeddings, _) = timed(lambda: embedder.embed(block), device)
+    dense, precision, _ = per_block(DenseEmbedder(network, device), block)
+    exact, _, embeddings = per_block(DenseEmbedder(network, device, precision="float32"), block)
     windows_n, published_n = (256, 16) if device.type == "cpu" else (4096, 512)
     corners = rng.integers(0, options.grid, (windows_n, 3))
     windows = torch.from_numpy(np.stack([cut(block, c) for c in corners]))[:, None].to(device)
@@ -53,7 +53,8 @@ def main() -> None:
     difference = np.abs(found.cpu().numpy() - embeddings[tuple(corners.T)]).max()
     published = published_network().to(device)
     per_published, _ = timed(lambda: in_batches(published, windows[:published_n]), device)
-    rows = [("dense", dense / options.grid**3), ("windows", per_window / windows_n)]
+    n = options.grid**3
+    rows = [(f"dense, {precision}", dense / n), ("dense, float32", exact / n), ("windows", per_window / windows_n)]
     rows.append(("published shape", per_published / published_n))
     print(f"{device}, {options.threads} threads; window and dense forms differ by {difference:.1e} at most")
     print(f"{'way':18}{'us per embedding':>18}{'ratio to dense':>16}")
@@ -61,6 +62,13 @@ def main() -> None:
         print(f"{name:18}{seconds * 1e6:18.1f}{seconds / rows[0][1]:16.0f}")
     if options.large:
         large(options)
+
+
+def per_block(embedder: DenseEmbedder, block: np.ndarray) -> tuple[float, str, np.ndarray]:
+    """Seconds for a block, once it is warm, the precision and the embeddings."""
+    embedder.embed(block)
+    seconds, (embeddings, _) = timed(lambda: embedder.embed(block), embedder.device)
+    return seconds, embedder.precision, embeddings
 
 
 def large(options: argparse.Namespace) -> None:

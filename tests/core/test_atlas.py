@@ -15,7 +15,7 @@ from tomotwin_core.clustering.atlas_making import (
     _lumens_filled,
     atlas_examples,
     best_breadth,
-    detail_A,
+    detail_of,
     kept_atlas,
 )
 from tomotwin_core.coordinates import Coordinates
@@ -49,10 +49,10 @@ def test_the_lumen_of_a_microtubule_is_the_microtubule_and_ice_around_it_is_ice(
 
 
 def test_tomograms_have_the_atlas_of_their_detail() -> None:
-    assert detail_A([6.0]) == detail_A([8.0, 10.0]) == detail_A([12.0]) == 10.0
-    assert detail_A([13.3]) == pytest.approx(13.3, rel=0.06) and detail_A([31.36]) == pytest.approx(31.36, rel=0.06)
-    assert detail_A([10.0, 10.0, 31.36]) == 10.0  # that of most of them
-    assert detail_A([31.36]) == detail_A([31.4])
+    assert detail_of([6.0]) == detail_of([8.0, 10.0]) == detail_of([12.0]) == 10.0
+    assert detail_of([13.3]) == pytest.approx(13.3, rel=0.06) and detail_of([31.36]) == pytest.approx(31.36, rel=0.06)
+    assert detail_of([10.0, 10.0, 31.36]) == 10.0  # that of most of them
+    assert detail_of([31.36]) == detail_of([31.4])
 
 
 def test_a_coarse_atlas_has_the_molecules_that_are_large_enough_to_be_seen() -> None:

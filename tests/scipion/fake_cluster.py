@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
 import numpy as np
+from fake_files import DIAMETER_A, write, write_header
 
 FIRST_ID = 10
 MEMBRANE, RARE = 6, 7
-DIAMETER_A = 100.0
 SHAPE, VOXEL_SIZE_A = (30, 50, 70), 8.0  # those of conftest.py
 COLUMNS = (
     "rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ", "tomotwinId", "tomotwinCluster",
@@ -25,7 +24,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def cluster(options: argparse.Namespace, write: Callable, write_header: Callable) -> None:
+def cluster(options: argparse.Namespace) -> None:
     first = Path(options.inputs[0])
     if (first / "clusters.json").exists():
         earlier = json.loads((first / "fake.json").read_text())

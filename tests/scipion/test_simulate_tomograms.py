@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import point, write_mrc
-from fake_tomotwin import DOSE_PER_TILT, planted, turned
+from fake_simulate import DOSE_PER_TILT, planted, turned
 from pwem.protocols import ProtImportVolumes
 from pyworkflow.object import Pointer
 from scipy.spatial.transform import Rotation

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SHAPE, point, write_mrc
-from fake_tomotwin import write_header
+from fake_files import write_header
 from pwem.objects import Volume
 from pyworkflow.object import Pointer
 from test_evaluate_picks import RATE

@@ -145,13 +145,13 @@ def _again(
 def _atlas(model_hash: str, voxel_sizes_A: list[float], options: argparse.Namespace) -> Atlas | None:
     """The atlas of the embeddings' model: given, kept or made now."""
     from tomotwin_core.clustering.atlas import load_atlas
-    from tomotwin_core.clustering.atlas_making import detail_A, kept_atlas
+    from tomotwin_core.clustering.atlas_making import detail_of, kept_atlas
 
     if options.no_library:
         return None
     if options.atlas:
         return load_atlas(options.atlas)
-    return kept_atlas(model_hash, options.model, detail_A(voxel_sizes_A), use_device(options))
+    return kept_atlas(model_hash, options.model, detail_of(voxel_sizes_A), use_device(options))
 
 
 def _files(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:

@@ -159,15 +159,12 @@ def atlas_examples(
         gold=settings.gold,
     )
     made = simulate_tomogram(molecules, sample, acquisition, rng, f"atlas_{index}", device, Extras(labels=True))
-    embeddings, particleness = DenseEmbedder(model.network, device).whole(normalise_local(-at_detail(made.volume, settings.detail_A)))
-    flat = embeddings.reshape(-1, embeddings.shape[-1])
-    bulk = Bulk.of(flat[rng.choice(len(flat), min(20_000, len(flat)), replace=False)])
-    places, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
+    places, offset, features = _seen(-made.volume, model, settings, rng, device)
     assert made.labels is not None
     numbers = legend(shown)
     label = _labelled(places * STRIDE, made.truth, _lumens_filled(made.labels, numbers), names, numbers)
     kept = label >= 0
-    return (embedding - bulk.centre)[kept], features[kept], label[kept]
+    return offset[kept], features[kept], label[kept]
 
 
 def noise_examples(
@@ -176,11 +173,20 @@ def noise_examples(
     """The same of white noise alone, all of it ice: what stands out there is chance."""
     rng = np.random.default_rng((settings.seed, settings.tomograms))
     noise = rng.normal(size=settings.shape).astype(np.float32)
-    embeddings, particleness = DenseEmbedder(model.network, device).whole(normalise_local(at_detail(noise, settings.detail_A)))
+    _, offset, features = _seen(noise, model, settings, rng, device)
+    return offset, features, np.full(len(features), JUNK.index("ice"))
+
+
+def _seen(
+    volume: np.ndarray, model: Model, settings: AtlasSettings, rng: np.random.Generator, device: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates in a volume, protein bright: places on the grid, embeddings less their mean, features."""
+    seen = normalise_local(at_detail(volume, settings.detail_A))
+    embeddings, particleness = DenseEmbedder(model.network, device).whole(seen)
     flat = embeddings.reshape(-1, embeddings.shape[-1])
     bulk = Bulk.of(flat[rng.choice(len(flat), min(20_000, len(flat)), replace=False)])
-    _, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
-    return embedding - bulk.centre, features, np.full(len(features), JUNK.index("ice"))
+    places, embedding, features = places_of_array(embeddings, particleness, bulk, CandidateSettings())
+    return places, embedding - bulk.centre, features
 
 
 def _labelled(zyx: np.ndarray, truth: Coordinates, labels: np.ndarray, names: Sequence[str], numbers: Mapping[str, int]) -> np.ndarray:
@@ -233,7 +239,7 @@ def _thinned(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def detail_A(voxel_sizes_A: Sequence[float]) -> float:
+def detail_of(voxel_sizes_A: Sequence[float]) -> float:
     """The detail of the atlas that speaks for tomograms of these voxel sizes (A): that of most of them."""
     middle = float(np.median(voxel_sizes_A))
     if middle <= _FINE_A:

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from tomotwin_core.clustering.atlas import JUNK, Atlas
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.picking.references import unit
 from tomotwin_core.regions import RegionSettings, find_region
 from tomotwin_core.tomogram import open_tomogram
 
@@ -118,7 +119,7 @@ def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
     weight = 1.0 / np.maximum(np.bincount(kind, minlength=len(JUNK) + 1), 1)
     # Molecules are many kinds: as many as the others together.
     weight[len(JUNK)] *= len(JUNK)
-    examples, vectors = _directions(atlas.vectors - scene.origin), _directions(scene.vectors)
+    examples, vectors = unit(atlas.vectors - scene.origin), unit(scene.vectors)
     out = np.zeros((len(scene), len(JUNK) + 1))
     for low in range(0, len(vectors), 2048):
         near = np.argpartition(-vectors[low : low + 2048] @ examples.T, _NEAREST, axis=1)[:, :_NEAREST]
@@ -126,10 +127,6 @@ def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
         for k in range(out.shape[1]):
             out[low : low + 2048, k] = (votes * (kind[near] == k)).sum(1) / votes.sum(1)
     return out
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
 
 
 def _at_edge(scene: Scene) -> np.ndarray:

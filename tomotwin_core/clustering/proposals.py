@@ -17,6 +17,7 @@ from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.kinds import Kind, Signs, kind_of
 from tomotwin_core.clustering.parts import likeness, sizes_A
 from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.picking.references import unit
 
 NONE = "none"
 _MEDOIDS, _NEAREST = 3, 3
@@ -86,11 +87,8 @@ def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Sig
         kind, why = "unsure", f"its members are alike, but like no molecule of the library (at best {near[0].score:.2f})"
     if kind == "unsure" and near and near[0].score > _SURE_LIKENESS:
         kind, why = "species", f"its middle looks like {near[0].name} of the library ({near[0].score:.2f})"
-    units = scene.vectors_of(members)
-    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-9)
-    middle = units.sum(0)
-    others = middle - units
-    others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1e-9)
+    units = unit(scene.vectors_of(members))
+    others = unit(units.sum(0) - units)
     closeness = (units * others).sum(1) if len(units) > 1 else np.ones(1)
     counts = Counter(scene.tomograms[t].name for t in scene.candidates.tomogram[members])
     volume = scene.volume_um3[np.unique(scene.candidates.tomogram)].sum()

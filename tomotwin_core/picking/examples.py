@@ -30,7 +30,7 @@ from tomotwin_core.model import STRIDE
 from tomotwin_core.model.network import EMBEDDING_SIZE
 from tomotwin_core.picking.discovery import Calibration, fisher_z
 from tomotwin_core.picking.location import LocationSettings
-from tomotwin_core.picking.references import ReferenceSet, Space, Target, background_prototypes, prototypes_of
+from tomotwin_core.picking.references import ReferenceSet, Space, Target, background_prototypes, prototypes_of, unit
 from tomotwin_core.picking.simulated import Seen, examples_of, judged_peaks, space_of
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A
 
@@ -207,8 +207,7 @@ def level(moved: np.ndarray, places: np.ndarray) -> float:
 
 
 def _means_of_others(vectors: np.ndarray) -> np.ndarray:
-    mean = vectors.sum(0) - vectors
-    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9))
+    return unit(vectors.sum(0) - vectors)
 
 
 def agreeing(embeddings: np.ndarray) -> np.ndarray:

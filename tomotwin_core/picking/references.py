@@ -28,6 +28,11 @@ _FORMAT = "tomotwin references 1"
 _SHRINKAGE = 0.1
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., d) brought to length 1; 0 stays 0."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+
+
 @dataclass(frozen=True)
 class Space:
     """The frame in which embeddings are compared: centred on the background, made round within a species.
@@ -60,8 +65,7 @@ class Space:
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
         """Embeddings (..., 32) -> unit vectors in this frame."""
-        moved = (embeddings - self.centre) @ self.matrix
-        return moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-9)
+        return unit((embeddings - self.centre) @ self.matrix)
 
 
 @dataclass(frozen=True)
