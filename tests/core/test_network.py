@@ -23,6 +23,7 @@ from tomotwin_core.model import (
 )
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
 from tomotwin_core.model.network import dense_shape, folded, split_output
+from tomotwin_core.model.widening import settings_for_start, widened
 
 TOLERANCE = 1e-4
 # Odd, even, non-cubic, a single window, one embedding along an axis and several along another.
@@ -171,3 +172,29 @@ def test_what_is_no_model_file_is_told_in_one_sentence(tmp_path: Path, network: 
         with pytest.raises(UserError) as problem:
             load_model(tmp_path / f"{name}.safetensors")
         assert f"{name}.safetensors" in str(problem.value) and "\n" not in str(problem.value)
+
+
+def test_a_widened_network_computes_the_same_and_learns_with_all_of_itself() -> None:
+    narrow = tiny_network(3, (3, 4, 5, 6, 7), 8)
+    wide = widened(narrow, NetworkSettings((5, 4, 8, 9, 11), 12), seed=4).eval()
+    windows = torch.randn(6, 1, WINDOW, WINDOW, WINDOW, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        for ours, theirs in zip(wide(windows), narrow.eval()(windows), strict=True):
+            assert torch.equal(ours, theirs)
+    before = copy.deepcopy(wide.state_dict())
+    optimizer = torch.optim.SGD(wide.train().parameters(), lr=0.5)
+    for _ in range(2):
+        embeddings, particleness = wide(windows)
+        optimizer.zero_grad()
+        ((embeddings[0] - embeddings[1:]) ** 2).sum().add(particleness.sum()).backward()
+        optimizer.step()
+    for name in ("trunk.0.0.weight", "late.0.0.weight", "late.2.0.weight", "head.0.0.weight"):
+        new_channels = slice(-1, None)
+        moved = wide.state_dict()[name][new_channels] - before[name][new_channels]
+        assert moved.abs().max() > 0, name
+
+
+def test_a_start_keeps_its_shape_but_where_wider_is_wanted() -> None:
+    start = NetworkSettings((3, 4, 5, 6, 7), 8, 16)
+    assert settings_for_start(start, NetworkSettings()) == start
+    assert settings_for_start(start, NetworkSettings((2, 9, 5, 6, 8), 4)) == NetworkSettings((3, 9, 5, 6, 8), 8, 16)

@@ -35,7 +35,13 @@ _POOLED_SIDE = 6
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Channels of the five blocks and of the head."""
+    """The network's size. Training that starts from given weights takes theirs, widened where others than the default ones
+    are given here and wider.
+
+    widths : channels of the five blocks.
+    head : channels of the head.
+    embedding_size : numbers of an embedding.
+    """
 
     widths: tuple[int, int, int, int, int] = (24, 32, 48, 96, 128)
     head: int = 192

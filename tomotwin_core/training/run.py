@@ -8,6 +8,7 @@ from typing import Any
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import EmbeddingNetwork, load_model
+from tomotwin_core.model.widening import settings_for_start, widened
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.toml_settings import write_settings
 from tomotwin_core.training.distributed import World
@@ -29,12 +30,13 @@ def prepare(
     """A trainer ready to run.
 
     Validation tomograms and normalised ones go to `shared`, by default the run's own folder. The process that writes
-    makes them while the others wait. A start brings its own network's shape.
+    makes them while the others wait. A start brings its own network's shape, widened where other settings
+    than the default ones are wider.
     """
     world, shared = world or World(), shared or out
     model = load_model(start) if start else None
     if model:
-        plan = replace(plan, network=model.network.settings)
+        plan = replace(plan, network=settings_for_start(model.network.settings, plan.network))
     if not world.writes:
         world.wait()
     library = load_library(library_file)
@@ -45,7 +47,8 @@ def prepare(
         write_settings(out / "settings.toml", plan, "Settings of this run: `tomotwin train settings.toml --out DIR`.")
         world.wait()
     held_out = [i for i in library.ids("heldout") if i not in trained]
-    return Trainer(out, plan, source, model.network if model else None, device, world, validator, held_out)
+    network = widened(model.network, plan.network, plan.training.seed) if model else None
+    return Trainer(out, plan, source, network, device, world, validator, held_out)
 
 
 def _validator(

@@ -1,0 +1,38 @@
+"""A wider network that computes what a narrow one does, to train on from there.
+
+New channels look at their input with random weights, and nothing looks at them yet: their outgoing weights are zero. So
+the outputs are those of the narrow network to the last digit, and the gradient reaches the new channels' outgoing
+weights at the first step, their incoming ones at the second (after Chen, Goodfellow, Shlens 2016, "Net2Net", who split
+channels instead).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings
+
+
+def settings_for_start(start: NetworkSettings, wanted: NetworkSettings) -> NetworkSettings:
+    """The start's own, each block as wide as is wanted where that is wider. The default settings want nothing, and an
+    embedding's size stays."""
+    if wanted == NetworkSettings():
+        return start
+    widths = tuple(max(pair) for pair in zip(start.widths, wanted.widths, strict=True))
+    return NetworkSettings(widths, max(start.head, wanted.head), start.embedding_size)  # type: ignore[arg-type]
+
+
+def widened(network: EmbeddingNetwork, settings: NetworkSettings, seed: int = 0) -> EmbeddingNetwork:
+    """A network of these settings, at least as wide everywhere, with the outputs of `network`; its new weights are drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wide = EmbeddingNetwork(settings)
+    old = network.state_dict()
+    with torch.no_grad():
+        for name, tensor in wide.state_dict().items():
+            known = old[name]
+            if tensor.dim() == 5:
+                # Into the channels that were there before: from the new ones nothing, from the old ones as before.
+                tensor[: known.shape[0]] = 0
+            tensor[tuple(slice(side) for side in known.shape)] = known
+    return wide
