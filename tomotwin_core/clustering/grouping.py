@@ -15,7 +15,10 @@ candidate is a stranger as often as one in five. Groups start as small sets (k-m
     split    where the two halves of a group (k-means) have more evidence than the whole
 
 three times; then sorted without drawing, and merged once more with all widths taken half as wide again, because copies in
-different neighbourhoods scatter less evenly than a normal distribution. What no group predicts, and groups that stay too small, are noise.
+different neighbourhoods scatter less evenly than a normal distribution, and no pair of groups counting for more than two of
+two dozen: how far the views of one molecule lie from a normal distribution adds up with every copy until it outweighs
+everything, so that of a hundred copies no group would be one (coarsened posterior: Miller and Dunson, JASA 114, 1113,
+2019). What no group predicts, and groups that stay too small, are noise.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ _CHUNK = 4096
 _STRANGERS = 0.25
 # At last groups are merged that are one if copies scatter so many times wider.
 _LOOSE = 1.5
+# And two groups speak at most as two of twice as many members each do.
+_MOST_VOICES = 12.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,14 @@ class _Sums:
         np.add.at(total, label, vectors)
         return cls(count, total, np.bincount(label, (vectors**2).sum(1), groups))
 
+    def only(self, i: int) -> _Sums:
+        """Of group i, (1,)."""
+        return _Sums(self.count[i : i + 1], self.total[i : i + 1], self.square[i : i + 1])
+
+    def scaled(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of such shares (k,) of the members: count, sum and sum of squares."""
+        return self.count * share, self.total * share[:, None], self.square * share
+
 
 def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Groups among candidates.
@@ -114,7 +127,7 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
     label, _ = _sorted(turned, label, scatter, rng)
     label = _merged(turned, label, scatter)
     label, probability = _sorted(turned, label, scatter)
-    label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths))
+    label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths), _MOST_VOICES)
     return _named(label, probability, fewest)
 
 
@@ -142,8 +155,9 @@ def _start(vectors: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(kind(k, n_init=1, random_state=seed).fit(vectors).labels_)
 
 
-def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndarray:
-    """Greedy merging; noise (-1) stays noise."""
+def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, voices: float = np.inf) -> np.ndarray:
+    """Greedy merging; noise (-1) stays noise. voices: a pair of a and b members speaks as if these were fewer in proportion,
+    a b / (a + b) being so many at most."""
     label = label.copy()
     grouped = label >= 0
     if not grouped.any():
@@ -151,14 +165,16 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
     _, label[grouped] = np.unique(label[grouped], return_inverse=True)
     k, n = int(label.max()) + 1, len(vectors)
     sums = _Sums.of(vectors[grouped], label[grouped], k)
-    own = evidence(sums.count, sums.total, sums.square, scatter)
     gain = np.full((k, k), -np.inf)
     alive = np.ones(k, bool)
     into = np.arange(k)
 
     def compare(i: int) -> None:
-        both = evidence(sums.count + sums.count[i], sums.total + sums.total[i], sums.square + sums.square[i], scatter)
-        row = np.where(alive, both - own - own[i] + _prior_of_joining(sums.count, sums.count[i], n), -np.inf)
+        share = np.minimum(1.0, voices * (1 / sums.count + 1 / sums.count[i]))
+        one, other = sums.scaled(share), sums.only(i).scaled(share)
+        apart = evidence(*one, scatter) + evidence(*other, scatter)
+        both = evidence(*(a + b for a, b in zip(one, other, strict=True)), scatter)
+        row = np.where(alive, both - apart + _prior_of_joining(one[0], other[0], n), -np.inf)
         row[i] = -np.inf
         gain[i], gain[:, i] = row, row
 
@@ -170,7 +186,6 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
             break
         for part in (sums.count, sums.total, sums.square):
             part[i] += part[j]
-        own[i] = evidence(sums.count[i], sums.total[i], sums.square[i], scatter)
         alive[j] = False
         gain[j], gain[:, j] = -np.inf, -np.inf
         into[into == j] = i
