@@ -5,14 +5,14 @@
             the same candidates would give if the middles of all species were known (nearest middle, each candidate without
             itself; junk by 40 k-means middles): where that fails too, the embeddings do not tell the species apart. Then F1
             of the picks that follow, fully automatic, and of references from five true positions (which do not count).
-  full      the tomograms of `benchmarks/accuracy.py --full`, simulated there into the same --work: 512 x 512 x 200 voxels, eleven
-            or twelve species of about 110 copies
   copies    1a7j at 150, 50, 20 and 10 copies among nine other species of 20 copies each
   together  the first two tomograms of `species` in one call
   repeat    the first one again with the same seed
   nothing   an empty tomogram (noise and ice with one molecule), pure noise, one species alone, a thousand gold beads
   scale     synthetic embeddings of 512 x 512 x 200 voxels at 10 A, in a process of its own: one tomogram, and ten that
             share one field (their candidates are clustered jointly)
+  full      the tomograms of `benchmarks/accuracy.py --full`, simulated there into the same --work: 512 x 512 x 200 voxels, eleven
+            or twelve species of about 110 copies
 
 Truth names clusters and judges them, nothing else. Everything is kept in --work.
 """
@@ -40,15 +40,15 @@ from tomotwin_core.evaluation import evaluate, match, tolerance_A
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import write_mrc
 
-PARTS = ("species", "full", "copies", "together", "repeat", "nothing", "scale")
-ENOUGH, DEAL = 0.7, 6
+PARTS = ("species", "copies", "together", "repeat", "nothing", "scale", "full")
+ENOUGH, DEAL, FULL_SEED = 0.7, 6, 105
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1], help="(default: all but full)")
     parser.add_argument("--model", default="released")
     parser.add_argument("--seed", type=int, default=1, help="of the clustering (default: 1)")
     parser.add_argument("--deal", type=int, default=DEAL, help="of the molecules into the tomograms of `species` (default: 6)")
@@ -114,23 +114,22 @@ def species(options: argparse.Namespace) -> None:
 
 
 def full(options: argparse.Namespace) -> None:
-    folders = sorted(options.work.glob("heldout_full_seed*"))
-    if not folders:
-        print("not there: run `python benchmarks/accuracy.py --group heldout --full` with the same --work first")
-    counts = []
-    for folder in folders:
-        for truth_file in sorted(folder.glob("*_truth.star")):
-            name = truth_file.stem.removesuffix("_truth")
-            run("embed", folder / f"{name}.mrc", "--out", options.work / "emb", "--model", options.model)
-            out, truth = clustered(options, [name], name), read_coordinates(truth_file)
-            table = best_clusters(out, [truth])
-            print(f"\n{folder.name.split('_')[-1]}, {name}: {verdict(out)}")
-            for species_, mass in by_mass(list(table)):
-                cluster, kind, purity, completeness = table[species_]
-                star = "*" if min(purity, completeness) >= ENOUGH else " "
-                print(f"{species_:10}{mass:7.0f}{int((truth.label == species_).sum()):6d}  {cluster:12}{kind:10}{purity:7.2f}{completeness:7.2f}{star}")
-            counts.append((sum(min(row[2:]) >= ENOUGH for row in table.values()), len(table)))
-    print(f"\n{sum(c for c, _ in counts)} of {sum(n for _, n in counts)} species parted (*)")
+    folder, parted, count = options.work / f"heldout_full_seed{FULL_SEED}", 0, 0
+    if not folder.is_dir():
+        raise SystemExit(f"{folder}: run `python benchmarks/accuracy.py --group heldout --full --seed {FULL_SEED}` with the same --work")
+    for truth_file in sorted(folder.glob("*_truth.star")):
+        name = truth_file.stem.removesuffix("_truth")
+        run("embed", folder / f"{name}.mrc", "--out", options.work / "emb", "--model", options.model)
+        out, truth = clustered(options, [name], name), read_coordinates(truth_file)
+        table = best_clusters(out, [truth])
+        print(f"\n{name}: {verdict(out)}")
+        for species_, mass in by_mass(list(table)):
+            cluster, kind, purity, completeness = table[species_]
+            good = min(purity, completeness) >= ENOUGH
+            parted, count = parted + good, count + 1
+            print(f"{species_:10}{mass:7.0f}{int((truth.label == species_).sum()):6d}  {cluster:12}{kind:10}{purity:7.2f}"
+                  f"{completeness:7.2f}{'*' if good else ' '}")  # fmt: skip
+    print(f"\n{parted} of {count} species parted (*)")
 
 
 def copies(options: argparse.Namespace) -> None:
