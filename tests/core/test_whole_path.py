@@ -23,6 +23,8 @@ MODEL = "released"
 SPECIES = "1dzl"
 DOSE = 400.0
 TOLERANCE_A = 10.0  # a voxel of the model, half a step of the embedding grid: no frame is off by more
+# Of references from a few examples, each looked up at its nearest place of the grid, which is off by up to half a step again.
+EXAMPLES_TOLERANCE_A = 15.0
 # Nearer to a face the window is cut by it.
 MARGIN_A = 100.0
 
@@ -74,7 +76,7 @@ def test_a_planted_copy_comes_back_from_other_copies_as_examples_in_every_format
     peaks = read_coordinates(out / "tomo_01_peaks.star")
     best = peaks.select(np.arange(len(planted.truth)))
     errors = planted.errors_A(best.xyz, planted.inner)
-    assert errors.max() < TOLERANCE_A, "they are the best peaks, in their places"
+    assert errors.max() < EXAMPLES_TOLERANCE_A, "they are the best peaks, in their places"
     for kind in ("star", "relion4", "relion5"):
         run(
             "pick",
@@ -88,7 +90,7 @@ def test_a_planted_copy_comes_back_from_other_copies_as_examples_in_every_format
         )
         path = out / kind / "tomo_01_picks.star"
         picks = read_coordinates(path)
-        assert planted.errors_A(picks.xyz, np.array([held])).max() < TOLERANCE_A
+        assert planted.errors_A(picks.xyz, np.array([held])).max() < EXAMPLES_TOLERANCE_A
         assert picks.shape == planted.truth.shape and set(picks.label) == {"planted"}
         assert (picks.score > 0).all()
         # As other software reads it: RELION 4 in voxels from the corner, RELION 5 in A from the middle.
