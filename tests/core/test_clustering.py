@@ -13,10 +13,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from tomotwin_core.clustering import grouping
 from tomotwin_core.clustering import manifold as manifold_module
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
-from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
+from tomotwin_core.clustering.grouping import Scatter, evidence, grouped, rejoined
 from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
 from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
@@ -245,3 +246,22 @@ def test_of_hundreds_of_junk_clusters_the_first_are_shown_and_the_others_counted
     assert [p.name for p in many if p not in shown(many)] == ["cluster_25", "cluster_26", "cluster_27"]
     assert described(many).splitlines()[-1] == "and 3 more that are no species: clusters.csv"
     assert len(described(many[:5]).splitlines()) == 6
+
+
+def test_a_hundred_copies_in_two_views_are_rejoined_and_other_molecules_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(21)
+    size = 24
+    spread = Scatter(np.zeros(size), np.eye(size), np.full(size, 1.0), np.array([0.2, 0.4]))
+    middle, view, other = rng.normal(size=(3, size))
+    view *= 2.0 / np.linalg.norm(view)
+    places = [(middle + view / 2, 60), (middle - view / 2, 60), (middle + 3 * other, 60)]
+    vectors = np.concatenate([rng.normal(place, 0.5, (count, size)) for place, count in places])
+    label = np.repeat([0, 1, 2], 60)
+    joined = rejoined(vectors, label, np.array([0, 1, 2]), spread)
+    assert len(set(joined[:120])) == 1 and joined[120] == 2 and set(joined[120:]) == {2}
+    # What is no species takes no part.
+    np.testing.assert_array_equal(rejoined(vectors, label, np.array([1, 2]), spread), label)
+    np.testing.assert_array_equal(rejoined(vectors, label, np.array([0]), spread), label)
+    # With every copy's voice the two views are two.
+    monkeypatch.setattr(grouping, "_MOST_VOICES", np.inf)
+    np.testing.assert_array_equal(rejoined(vectors, label, np.array([0, 1, 2]), spread), label)

@@ -15,10 +15,12 @@ candidate is a stranger as often as one in five. Groups start as small sets (k-m
     split    where the two halves of a group (k-means) have more evidence than the whole
 
 three times; then sorted without drawing, and merged once more with all widths taken half as wide again, because copies in
-different neighbourhoods scatter less evenly than a normal distribution, and no pair of groups counting for more than two of
-two dozen: how far the views of one molecule lie from a normal distribution adds up with every copy until it outweighs
-everything, so that of a hundred copies no group would be one (coarsened posterior: Miller and Dunson, JASA 114, 1113,
-2019). What no group predicts, and groups that stay too small, are noise.
+different neighbourhoods scatter less evenly than a normal distribution. What no group predicts, and groups that stay too small, are noise.
+
+How far the views of one molecule lie from a normal distribution adds up with every copy until it outweighs everything, so
+that a hundred copies come out as two or three groups. `rejoined` merges those among groups that are known to be of whole
+molecules, no pair counting for more than two of some dozens (a coarsened posterior: Miller and Dunson, JASA 114, 1113, 2019).
+Among junk, which has no middle, the same would run together.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _CHUNK = 4096
 _STRANGERS = 0.25
 # At last groups are merged that are one if copies scatter so many times wider.
 _LOOSE = 1.5
-# And two groups speak at most as two of twice as many members each do.
+# Where views are rejoined, two groups speak at most as two of twice as many members each do.
 _MOST_VOICES = 12.0
 
 
@@ -127,8 +129,24 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
     label, _ = _sorted(turned, label, scatter, rng)
     label = _merged(turned, label, scatter)
     label, probability = _sorted(turned, label, scatter)
-    label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths), _MOST_VOICES)
+    label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths))
     return _named(label, probability, fewest)
+
+
+def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Labels (n,) with the views of one molecule in one group. among: the groups that may be joined, numbers of `label`."""
+    own = np.isin(label, among)
+    if len(among) < 2 or not own.any():
+        return label
+    first = np.unique(label[own], return_index=True)[1]
+    turned = scatter.turned(np.asarray(vectors, float))
+    loose = replace(scatter, widths=_LOOSE * scatter.widths)
+    joined = _merged(turned, np.where(own, label, -1), loose, _MOST_VOICES)
+    # A joined group keeps the number of one of its parts.
+    number = {int(joined[own][i]): int(label[own][i]) for i in first[::-1]}
+    out = label.copy()
+    out[own] = [number[int(k)] for k in joined[own]]
+    return out
 
 
 def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter) -> np.ndarray:
@@ -173,7 +191,7 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, voices: fl
         share = np.minimum(1.0, voices * (1 / sums.count + 1 / sums.count[i]))
         one, other = sums.scaled(share), sums.only(i).scaled(share)
         apart = evidence(*one, scatter) + evidence(*other, scatter)
-        both = evidence(*(a + b for a, b in zip(one, other, strict=True)), scatter)
+        both = evidence(one[0] + other[0], one[1] + other[1], one[2] + other[2], scatter)
         row = np.where(alive, both - apart + _prior_of_joining(one[0], other[0], n), -np.inf)
         row[i] = -np.inf
         gain[i], gain[:, i] = row, row

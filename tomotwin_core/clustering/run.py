@@ -10,7 +10,7 @@ import numpy as np
 
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
-from tomotwin_core.clustering.grouping import Scatter, grouped
+from tomotwin_core.clustering.grouping import Scatter, grouped, rejoined
 from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.manifold import manifold
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
@@ -74,8 +74,14 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
-    label, probability = grouped(scene.vectors, scatter_of(scene, atlas), settings.fewest, settings.seed)
-    return proposals_of(scene, label, atlas, signs(scene, atlas)), probability
+    vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
+    label, probability = grouped(vectors, scatter, settings.fewest, settings.seed)
+    proposals = proposals_of(scene, label, atlas, found)
+    species = [int(label[scene.rows(p.members[0])[0]]) for p in proposals if p.kind == "species"]
+    joined = rejoined(vectors, label, np.array(species), scatter)
+    if (joined != label).any():
+        proposals = proposals_of(scene, joined, atlas, found)
+    return proposals, probability
 
 
 def scatter_of(scene: Scene, atlas: Atlas | None) -> Scatter:
