@@ -99,14 +99,12 @@ def species(options: argparse.Namespace) -> None:
         print(f"{'species':10}{'kDa':>7}{'true':>6}  {'cluster':12}{'kind':10}{'purity':>7}{'compl.':>7}  {'known middles':>14}"
               f"{'F1 de novo':>12}{'F1 five examples':>18}")  # fmt: skip
         for species_, mass in by_mass(group):
-            cluster, kind, purity, completeness = table[species_]
-            good = min(purity, completeness) >= ENOUGH
+            good = is_parted(table[species_])
             parted += good
             ours, theirs = picks.get(species_, (float("nan"),) * 2)
             f1 += [(ours, theirs)] if good and species_ in picks else []
             middle = "{:.2f} {:.2f}".format(*known[species_])
-            print(f"{species_:10}{mass:7.0f}{int((truth.label == species_).sum()):6d}  {cluster:12}{kind:10}{purity:7.2f}"
-                  f"{completeness:7.2f}{'*' if good else ' '} {middle:>14}{ours:12.2f}{theirs:18.2f}")  # fmt: skip
+            print(f"{row_of(species_, mass, truth, table[species_])} {middle:>14}{ours:12.2f}{theirs:18.2f}")
         print(f"with known middles {sum(min(v) >= ENOUGH for v in known.values())} of {len(group)} would be parted")
     print(f"\n{parted} of 30 species parted (*)")
     if f1:
@@ -124,11 +122,8 @@ def full(options: argparse.Namespace) -> None:
         table = best_clusters(out, [truth])
         print(f"\n{name}: {verdict(out)}")
         for species_, mass in by_mass(list(table)):
-            cluster, kind, purity, completeness = table[species_]
-            good = min(purity, completeness) >= ENOUGH
-            parted, count = parted + good, count + 1
-            print(f"{species_:10}{mass:7.0f}{int((truth.label == species_).sum()):6d}  {cluster:12}{kind:10}{purity:7.2f}"
-                  f"{completeness:7.2f}{'*' if good else ' '}")  # fmt: skip
+            parted, count = parted + is_parted(table[species_]), count + 1
+            print(row_of(species_, mass, truth, table[species_]))
     print(f"\n{parted} of {count} species parted (*)")
 
 
@@ -311,6 +306,19 @@ def best_clusters(out: Path, truths: list[Coordinates]) -> dict[str, tuple[str, 
             best = max(best, one, key=lambda b: min(b[2:]))
         table[name] = best
     return table
+
+
+def is_parted(best: tuple[str, str, float, float]) -> bool:
+    """Whether a species' best cluster is good enough in purity and completeness."""
+    return min(best[2:]) >= ENOUGH
+
+
+def row_of(species_: str, mass: float, truth: Coordinates, best: tuple[str, str, float, float]) -> str:
+    """The row of a species and its best cluster, starred where it is parted."""
+    cluster, kind, purity, completeness = best
+    star = "*" if is_parted(best) else " "
+    return (f"{species_:10}{mass:7.0f}{int((truth.label == species_).sum()):6d}  {cluster:12}{kind:10}{purity:7.2f}"
+            f"{completeness:7.2f}{star}")  # fmt: skip
 
 
 def known_middles(out: Path, truth: Coordinates, options: argparse.Namespace) -> dict[str, tuple[float, float]]:

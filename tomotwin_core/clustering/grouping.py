@@ -136,16 +136,16 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
 def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter: Scatter) -> np.ndarray:
     """Labels (n,) with the views of one molecule in one group. among: the groups that may be joined, numbers of `label`."""
     own = np.isin(label, among)
-    if len(among) < 2 or not own.any():
+    if len(among) < 2:
         return label
-    first = np.unique(label[own], return_index=True)[1]
-    turned = scatter.turned(np.asarray(vectors, float))
     loose = replace(scatter, widths=_LOOSE * scatter.widths)
-    joined = _merged(turned, np.where(own, label, -1), loose, _MOST_VOICES)
-    # A joined group keeps the number of one of its parts.
-    number = {int(joined[own][i]): int(label[own][i]) for i in first[::-1]}
+    turned = scatter.turned(np.asarray(vectors, float))
+    joined = _merged(turned, np.where(own, label, -1), loose, _MOST_VOICES)[own]
+    # A joined group keeps the lowest number of its parts.
+    number = np.full(joined.max() + 1, label.max())
+    np.minimum.at(number, joined, label[own])
     out = label.copy()
-    out[own] = [number[int(k)] for k in joined[own]]
+    out[own] = number[joined]
     return out
 
 

@@ -77,8 +77,8 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
     vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
     label, probability = grouped(vectors, scatter, settings.fewest, settings.seed)
     proposals = proposals_of(scene, label, atlas, found)
-    species = [int(label[scene.rows(p.members[0])[0]]) for p in proposals if p.kind == "species"]
-    joined = rejoined(vectors, label, np.array(species), scatter)
+    species = label[scene.rows([p.members[0] for p in proposals if p.kind == "species"])]
+    joined = rejoined(vectors, label, species, scatter)
     if (joined != label).any():
         proposals = proposals_of(scene, joined, atlas, found)
     return proposals, probability
