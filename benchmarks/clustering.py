@@ -6,7 +6,8 @@
             itself; junk by 40 k-means middles): where that fails too, the embeddings do not tell the species apart. Then F1
             of the picks that follow, fully automatic, and of references from five true positions (which do not count).
   copies    1a7j at 150, 50, 20 and 10 copies among nine other species of 20 copies each
-  together  the first two tomograms of `species` in one call
+  together  the four tomograms of `copies` in one call, which have the same species, as tomograms of one sample do; and the first two
+            of `species`, which have none in common
   repeat    the first one again with the same seed
   nothing   an empty tomogram (noise and ice with one molecule), pure noise, one species alone, a thousand gold beads
   scale     synthetic embeddings of 512 x 512 x 200 voxels at 10 A, in a process of its own: one tomogram, and ten that
@@ -43,6 +44,7 @@ from tomotwin_core.tomogram import write_mrc
 PARTS = ("species", "copies", "together", "repeat", "nothing", "scale", "full")
 ENOUGH, DEAL, FULL_SEED = 0.7, 6, 105
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
+COPIES = (150, 50, 20, 10)
 
 
 def main() -> None:
@@ -130,7 +132,7 @@ def full(options: argparse.Namespace) -> None:
 def copies(options: argparse.Namespace) -> None:
     others = {g: 20 for g in groups(DEAL)[0] if g != "1a7j"}
     print(f"{'copies':>7}{'true':>6}  {'cluster':12}{'kind':10}{'purity':>7}{'compl.':>7}")
-    for count in (150, 50, 20, 10):
+    for count in COPIES:
         made(options, f"copies{count}", {"1a7j": count, **others}, SMALL, 660 + count, 1, "--vesicles", 1, "--gold", 4)
         name = f"copies{count}_01"
         out, truth = clustered(options, [name], name), read_truth(options, name)
@@ -140,18 +142,17 @@ def copies(options: argparse.Namespace) -> None:
 
 
 def together(options: argparse.Namespace) -> None:
-    names = ["ten_01", "ten_02"]
-    truths = [read_truth(options, n) for n in names]
-    joint = best_clusters(clustered(options, names, "together"), truths)
-    print(f"{'species':10}{'apart':>14}{'together':>14}   (purity, completeness)")
-    counts = [0, 0]
-    for name, truth in zip(names, truths, strict=True):
-        apart = best_clusters(clustered(options, [name], name), [truth])
-        for species_ in sorted(apart):
-            pairs = apart[species_][2:], joint[species_][2:]
-            counts = [c + (min(p) >= ENOUGH) for c, p in zip(counts, pairs, strict=True)]
-            print(f"{species_:10}" + "".join("{:>14}".format("{:.2f} {:.2f}".format(*p)) for p in pairs))
-    print(f"parted: {counts[0]} apart, {counts[1]} together, of 20")
+    both = ["ten_01", "ten_02"] if options.deal == DEAL else [f"ten{options.deal}_01", f"ten{options.deal}_02"]
+    for label, names in (("one_sample", [f"copies{count}_01" for count in COPIES]), ("together", both)):
+        truths = [read_truth(options, n) for n in names]
+        joint = best_clusters(clustered(options, names, label), truths)
+        apart = [best_clusters(clustered(options, [n], n), [t]) for n, t in zip(names, truths, strict=True)]
+        print(f"{'species':10}" + "".join(f"{n:>14}" for n in names) + f"{'together':>14}   (purity, completeness)")
+        for species_ in sorted(joint):
+            columns = [table.get(species_) for table in (*apart, joint)]
+            print(f"{species_:10}" + "".join("{:>14}".format("{:.2f} {:.2f}".format(*c[2:]) if c else "") for c in columns))
+        counts = [sum(map(is_parted, table.values())) for table in apart]
+        print(f"parted: {' + '.join(map(str, counts))} apart, {sum(map(is_parted, joint.values()))} of {len(joint)} together")
 
 
 def repeat(options: argparse.Namespace) -> None:

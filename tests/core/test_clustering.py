@@ -13,16 +13,16 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from tomotwin_core.clustering import grouping
 from tomotwin_core.clustering import manifold as manifold_module
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
-from tomotwin_core.clustering.grouping import Scatter, evidence, grouped, rejoined
+from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
 from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
 from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.clustering.views import cosines, mingling, rejoined
 from tomotwin_core.picking.references import Space
 
 SHAPE = (28, 40, 40)
@@ -248,20 +248,35 @@ def test_of_hundreds_of_junk_clusters_the_first_are_shown_and_the_others_counted
     assert len(described(many[:5]).splitlines()) == 6
 
 
-def test_a_hundred_copies_in_two_views_are_rejoined_and_other_molecules_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_of_one_molecule_are_rejoined_and_other_molecules_stay_apart() -> None:
     rng = np.random.default_rng(21)
     size = 24
-    spread = Scatter(np.zeros(size), np.eye(size), np.full(size, 1.0), np.array([0.2, 0.4]))
-    middle, view, other = rng.normal(size=(3, size))
-    view *= 2.0 / np.linalg.norm(view)
-    places = [(middle + view / 2, 60), (middle - view / 2, 60), (middle + 3 * other, 60)]
-    vectors = np.concatenate([rng.normal(place, 0.5, (count, size)) for place, count in places])
-    label = np.repeat([0, 1, 2], 60)
+    spread = Scatter(np.zeros(size), np.eye(size), np.r_[np.full(8, 0.1), np.full(size - 8, 1.0)], np.array([0.2, 0.4]))
+    middle, bend, other = (np.r_[np.zeros(8), v] for v in rng.normal(size=(3, size - 8)))
+    # A bent cloud in two halves, a molecule elsewhere, and one in the same direction from the mean, beyond a gap.
+    along = rng.uniform(-1, 1, 120)
+    bent = middle + 1.5 * np.outer(along, bend / np.linalg.norm(bend)) + rng.normal(0, 0.5, (120, size))
+    vectors = np.concatenate([bent, rng.normal(middle + 2 * other, 0.5, (60, size))])
+    label = np.r_[(along > 0).astype(int), np.full(60, 2)]
     joined = rejoined(vectors, label, np.array([0, 1, 2]), spread)
-    assert len(set(joined[:120])) == 1 and joined[120] == 2 and set(joined[120:]) == {2}
+    assert set(joined[:120]) == {0} and set(joined[120:]) == {2}
     # What is no species takes no part.
     np.testing.assert_array_equal(rejoined(vectors, label, np.array([1, 2]), spread), label)
     np.testing.assert_array_equal(rejoined(vectors, label, np.array([0]), spread), label)
-    # With every copy's voice the two views are two.
-    monkeypatch.setattr(grouping, "_MOST_VOICES", np.inf)
-    np.testing.assert_array_equal(rejoined(vectors, label, np.array([0, 1, 2]), spread), label)
+
+
+def test_two_groups_mingle_where_they_are_one_and_not_across_a_gap() -> None:
+    rng = np.random.default_rng(22)
+    cloud, gap = rng.normal(size=(600, 12)), 40.0 * np.eye(12)[0]
+    assert 0.4 < mingling(cloud[:300], cloud[300:]) < 0.6
+    assert mingling(cloud[:300], cloud[300:] + gap) == 0
+    assert mingling(cloud[:2], cloud[2:4]) == 0
+
+
+def test_cosines_of_small_groups_are_freed_of_chance() -> None:
+    rng = np.random.default_rng(23)
+    middle = rng.normal(size=50)
+    pairs = [[rng.normal(middle, 2.0, (8, 50)), rng.normal(middle, 2.0, (8, 50))] for _ in range(100)]
+    found = np.median([cosines(pair)[0, 1] for pair in pairs])
+    plain = np.median([np.dot(*(p.mean(0) / np.linalg.norm(p.mean(0)) for p in pair)) for pair in pairs])
+    assert plain < 0.75 and abs(found - 1) < 0.1

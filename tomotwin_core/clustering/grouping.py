@@ -17,10 +17,8 @@ candidate is a stranger as often as one in five. Groups start as small sets (k-m
 three times; then sorted without drawing, and merged once more with all widths taken half as wide again, because copies in
 different neighbourhoods scatter less evenly than a normal distribution. What no group predicts, and groups that stay too small, are noise.
 
-How far the views of one molecule lie from a normal distribution adds up with every copy until it outweighs everything, so
-that a hundred copies come out as two or three groups. `rejoined` merges those among groups that are known to be of whole
-molecules, no pair counting for more than two of some dozens (a coarsened posterior: Miller and Dunson, JASA 114, 1113, 2019).
-Among junk, which has no middle, the same would run together.
+How far the copies of one molecule lie from a normal distribution adds up with every copy until it outweighs everything, so that many
+copies come out as several groups: `views` joins them again.
 """
 
 from __future__ import annotations
@@ -40,8 +38,6 @@ _CHUNK = 4096
 _STRANGERS = 0.25
 # At last groups are merged that are one if copies scatter so many times wider.
 _LOOSE = 1.5
-# Where views are rejoined, two groups speak at most as two of twice as many members each do.
-_MOST_VOICES = 12.0
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,6 @@ class _Sums:
         np.add.at(total, label, vectors)
         return cls(count, total, np.bincount(label, (vectors**2).sum(1), groups))
 
-    def only(self, i: int) -> _Sums:
-        """Of group i, (1,)."""
-        return _Sums(self.count[i : i + 1], self.total[i : i + 1], self.square[i : i + 1])
-
-    def scaled(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of such shares (k,) of the members: count, sum and sum of squares."""
-        return self.count * share, self.total * share[:, None], self.square * share
-
 
 def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Groups among candidates.
@@ -131,22 +119,6 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
     label, probability = _sorted(turned, label, scatter)
     label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths))
     return _named(label, probability, fewest)
-
-
-def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter: Scatter) -> np.ndarray:
-    """Labels (n,) with the views of one molecule in one group. among: the groups that may be joined, numbers of `label`."""
-    own = np.isin(label, among)
-    if len(among) < 2:
-        return label
-    loose = replace(scatter, widths=_LOOSE * scatter.widths)
-    turned = scatter.turned(np.asarray(vectors, float))
-    joined = _merged(turned, np.where(own, label, -1), loose, _MOST_VOICES)[own]
-    # A joined group keeps the lowest number of its parts.
-    number = np.full(joined.max() + 1, label.max())
-    np.minimum.at(number, joined, label[own])
-    out = label.copy()
-    out[own] = number[joined]
-    return out
 
 
 def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter) -> np.ndarray:
@@ -173,9 +145,8 @@ def _start(vectors: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(kind(k, n_init=1, random_state=seed).fit(vectors).labels_)
 
 
-def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, voices: float = np.inf) -> np.ndarray:
-    """Greedy merging; noise (-1) stays noise. voices: a pair of a and b members speaks as if these were fewer in proportion,
-    a b / (a + b) being so many at most."""
+def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Greedy merging; noise (-1) stays noise."""
     label = label.copy()
     grouped = label >= 0
     if not grouped.any():
@@ -183,16 +154,14 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, voices: fl
     _, label[grouped] = np.unique(label[grouped], return_inverse=True)
     k, n = int(label.max()) + 1, len(vectors)
     sums = _Sums.of(vectors[grouped], label[grouped], k)
+    own = evidence(sums.count, sums.total, sums.square, scatter)
     gain = np.full((k, k), -np.inf)
     alive = np.ones(k, bool)
     into = np.arange(k)
 
     def compare(i: int) -> None:
-        share = np.minimum(1.0, voices * (1 / sums.count + 1 / sums.count[i]))
-        one, other = sums.scaled(share), sums.only(i).scaled(share)
-        apart = evidence(*one, scatter) + evidence(*other, scatter)
-        both = evidence(one[0] + other[0], one[1] + other[1], one[2] + other[2], scatter)
-        row = np.where(alive, both - apart + _prior_of_joining(one[0], other[0], n), -np.inf)
+        both = evidence(sums.count + sums.count[i], sums.total + sums.total[i], sums.square + sums.square[i], scatter)
+        row = np.where(alive, both - own - own[i] + _prior_of_joining(sums.count, sums.count[i], n), -np.inf)
         row[i] = -np.inf
         gain[i], gain[:, i] = row, row
 
@@ -204,6 +173,7 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, voices: fl
             break
         for part in (sums.count, sums.total, sums.square):
             part[i] += part[j]
+        own[i] = evidence(sums.count[i], sums.total[i], sums.square[i], scatter)
         alive[j] = False
         gain[j], gain[:, j] = -np.inf, -np.inf
         into[into == j] = i

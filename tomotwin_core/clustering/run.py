@@ -10,11 +10,12 @@ import numpy as np
 
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
-from tomotwin_core.clustering.grouping import Scatter, grouped, rejoined
+from tomotwin_core.clustering.grouping import Scatter, grouped
 from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.manifold import manifold
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.clustering.views import rejoined
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
