@@ -17,8 +17,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from tomotwin_core.clustering.grouping import Scatter
 
-# Of a pair of groups cosine + 2 x mingling has to be more than 1, mingling counting up to a fifth. On the 36 pairs of views and 545
-# of different molecules in nine simulated tomograms.
+# Of a pair of groups cosine + 2 x mingling has to be more than 1, mingling counting up to a fifth. In thirteen simulated tomograms that
+# joins 48 of 55 pairs of views, and 6 of 150 pairs of different molecules whose cosine is above 0.4.
 _ENOUGH, _MINGLING, _MOST_MINGLING = 1.0, 2.0, 0.2
 _NEIGHBOURS, _SAMPLED = 5, 200
 
