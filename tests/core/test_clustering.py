@@ -22,7 +22,7 @@ from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
-from tomotwin_core.clustering.views import cosines, mingling, rejoined
+from tomotwin_core.clustering.views import middle, mingling, rejoined
 from tomotwin_core.picking.references import Space
 
 SHAPE = (28, 40, 40)
@@ -252,11 +252,11 @@ def test_views_of_one_molecule_are_rejoined_and_other_molecules_stay_apart() -> 
     rng = np.random.default_rng(21)
     size = 24
     spread = Scatter(np.zeros(size), np.eye(size), np.r_[np.full(8, 0.1), np.full(size - 8, 1.0)], np.array([0.2, 0.4]))
-    middle, bend, other = (np.r_[np.zeros(8), v] for v in rng.normal(size=(3, size - 8)))
+    place, bend, other = (np.r_[np.zeros(8), v] for v in rng.normal(size=(3, size - 8)))
     # A bent cloud in two halves, a molecule elsewhere, and one in the same direction from the mean, beyond a gap.
     along = rng.uniform(-1, 1, 120)
-    bent = middle + 1.5 * np.outer(along, bend / np.linalg.norm(bend)) + rng.normal(0, 0.5, (120, size))
-    vectors = np.concatenate([bent, rng.normal(middle + 2 * other, 0.5, (60, size))])
+    bent = place + 1.5 * np.outer(along, bend / np.linalg.norm(bend)) + rng.normal(0, 0.5, (120, size))
+    vectors = np.concatenate([bent, rng.normal(place + 2 * other, 0.5, (60, size))])
     label = np.r_[(along > 0).astype(int), np.full(60, 2)]
     joined = rejoined(vectors, label, np.array([0, 1, 2]), spread)
     assert set(joined[:120]) == {0} and set(joined[120:]) == {2}
@@ -275,8 +275,8 @@ def test_two_groups_mingle_where_they_are_one_and_not_across_a_gap() -> None:
 
 def test_cosines_of_small_groups_are_freed_of_chance() -> None:
     rng = np.random.default_rng(23)
-    middle = rng.normal(size=50)
-    pairs = [[rng.normal(middle, 2.0, (8, 50)), rng.normal(middle, 2.0, (8, 50))] for _ in range(100)]
-    found = np.median([cosines(pair)[0, 1] for pair in pairs])
+    place = rng.normal(size=50)
+    pairs = [[rng.normal(place, 2.0, (8, 50)), rng.normal(place, 2.0, (8, 50))] for _ in range(100)]
+    found = np.median([middle(pair[0]) @ middle(pair[1]) for pair in pairs])
     plain = np.median([np.dot(*(p.mean(0) / np.linalg.norm(p.mean(0)) for p in pair)) for pair in pairs])
     assert plain < 0.75 and abs(found - 1) < 0.1

@@ -10,8 +10,6 @@ Only among groups that are known to be of whole molecules: junk has no middle, a
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
@@ -28,32 +26,43 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
 
     vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise.  among : the groups that may be joined.
     """
-    label, groups = label.copy(), [int(g) for g in among]
+    label, groups = label.copy(), np.sort(among)
     weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
-    while len(groups) > 1:
-        members = [weighted[label == g] for g in groups]
-        cosine = cosines(members)
-        best, pair = _ENOUGH, None
-        for i, j in combinations(range(len(groups)), 2):
-            # Mingling is looked at only where it could decide.
-            if cosine[i, j] + _MINGLING * _MOST_MINGLING > best:
-                likeness = cosine[i, j] + _MINGLING * min(mingling(members[i], members[j]), _MOST_MINGLING)
-                best, pair = max((best, pair), (likeness, (i, j)), key=lambda b: b[0])
-        if pair is None:
-            break
-        low, high = sorted(groups[i] for i in pair)
-        label[label == high] = low
-        groups.remove(high)
+    members = [weighted[label == g] for g in groups]
+    middles = np.array([middle(m) for m in members])
+    likeness = np.full((len(groups), len(groups)), -np.inf)
+    present = np.zeros(len(groups), bool)
+
+    def compare(i: int) -> None:
+        row = np.full(len(groups), -np.inf)
+        cosines = middles @ middles[i]
+        # Mingling is looked at only where it could decide.
+        for j in np.flatnonzero(present & (cosines + _MINGLING * _MOST_MINGLING > _ENOUGH)):
+            row[j] = cosines[j] + _MINGLING * min(mingling(members[i], members[j]), _MOST_MINGLING)
+        row[i] = -np.inf
+        likeness[i], likeness[:, i] = row, row
+
+    for i in range(len(groups)):
+        compare(i)
+        present[i] = True
+    while len(groups) > 1 and likeness.max() > _ENOUGH:
+        low, high = sorted(divmod(int(likeness.argmax()), len(groups)))
+        label[label == groups[high]] = groups[low]
+        members[low] = weighted[label == groups[low]]
+        middles[low] = middle(members[low])
+        present[high] = False
+        likeness[high] = likeness[:, high] = -np.inf
+        compare(low)
     return label
 
 
-def cosines(members: list[np.ndarray]) -> np.ndarray:
-    """Cosines (k, k) between the means of k groups (n, d), without what chance adds to the length of a mean of few."""
-    means = np.array([m.mean(0) for m in members])
-    chance = np.array([m.var(0, ddof=1).sum() / len(m) if len(m) > 1 else 0.0 for m in members])
-    squared = (means**2).sum(1)
-    length = np.sqrt(np.maximum(squared - chance, 0.01 * squared + 1e-12))
-    return np.asarray(means @ means.T / length / length[:, None])
+def middle(members: np.ndarray) -> np.ndarray:
+    """The mean of a group (n, d) over its length, the latter without what chance adds to that of a mean of few; the product of two is
+    their cosine, freed of chance."""
+    mean = members.mean(0)
+    squared = float(mean @ mean)
+    chance = float(members.var(0, ddof=1).sum()) / len(members) if len(members) > 1 else 0.0
+    return np.asarray(mean / np.sqrt(max(squared - chance, 0.01 * squared + 1e-12)))
 
 
 def mingling(one: np.ndarray, other: np.ndarray) -> float:
