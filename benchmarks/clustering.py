@@ -73,9 +73,14 @@ def groups(deal: int) -> list[list[str]]:
     return dealt
 
 
+def prefix_of(deal: int) -> str:
+    """Of the names of a deal's tomograms."""
+    return "ten" if deal == DEAL else f"ten{deal}"
+
+
 def species(options: argparse.Namespace) -> None:
     parted, f1 = 0, []
-    prefix = "ten" if options.deal == DEAL else f"ten{options.deal}"
+    prefix = prefix_of(options.deal)
     for index, group in enumerate(groups(options.deal)):
         name = f"{prefix}_{index + 1:02d}"
         made(
@@ -142,7 +147,7 @@ def copies(options: argparse.Namespace) -> None:
 
 
 def together(options: argparse.Namespace) -> None:
-    both = ["ten_01", "ten_02"] if options.deal == DEAL else [f"ten{options.deal}_01", f"ten{options.deal}_02"]
+    both = [f"{prefix_of(options.deal)}_{number:02d}" for number in (1, 2)]
     for label, names in (("one_sample", [f"copies{count}_01" for count in COPIES]), ("together", both)):
         truths = [read_truth(options, n) for n in names]
         joint = best_clusters(clustered(options, names, label), truths)
@@ -261,18 +266,7 @@ def clustered(options: argparse.Namespace, names: list[str], label: str, again: 
     newest = max((options.work / "emb" / f"{n}.zarr" / "zarr.json").stat().st_mtime for n in names)
     if again or not (out / CLUSTERS).is_file() or (out / CLUSTERS).stat().st_mtime < newest:
         fields = [options.work / "emb" / f"{n}.zarr" for n in names]
-        run(
-            "cluster",
-            *fields,
-            "--out",
-            out,
-            "--seed",
-            options.seed,
-            "--fast-map",
-            "--no-pictures",
-            "--model",
-            options.model,
-        )
+        run("cluster", *fields, "--out", out, "--seed", options.seed, "--fast-map", "--no-pictures", "--model", options.model)
     return out
 
 

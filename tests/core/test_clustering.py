@@ -253,7 +253,7 @@ def test_views_of_one_molecule_are_rejoined_and_other_molecules_stay_apart() -> 
     size = 24
     spread = Scatter(np.zeros(size), np.eye(size), np.r_[np.full(8, 0.1), np.full(size - 8, 1.0)], np.array([0.2, 0.4]))
     place, bend, other = (np.r_[np.zeros(8), v] for v in rng.normal(size=(3, size - 8)))
-    # A bent cloud in two halves, a molecule elsewhere, and one in the same direction from the mean, beyond a gap.
+    # A bent cloud in two halves, and a molecule elsewhere.
     along = rng.uniform(-1, 1, 120)
     bent = place + 1.5 * np.outer(along, bend / np.linalg.norm(bend)) + rng.normal(0, 0.5, (120, size))
     vectors = np.concatenate([bent, rng.normal(place + 2 * other, 0.5, (60, size))])

@@ -23,6 +23,7 @@ copies come out as several groups: `views` joins them again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -139,6 +140,35 @@ def _prior_of_joining(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(gammaln(a + b) - gammaln(a) - gammaln(b) - np.log(_STRANGERS * n))
 
 
+def joined(
+    k: int, gains: Callable[[int, np.ndarray], np.ndarray], join: Callable[[int, int], None], least: float = 0.0
+) -> np.ndarray:
+    """Greedy joining of k groups, the pair that gains most first, while it gains more than `least`: which group each ends in (k,).
+
+    gains : of joining group i with each other one, (k,); those that do not count (False in its second argument, a mask) may be anything.
+    join : told that group j is in group i from now on, i < j.
+    """
+    gain, alive, into = np.full((k, k), -np.inf), np.zeros(k, bool), np.arange(k)
+
+    def compare(i: int) -> None:
+        alive[i] = False
+        gain[i] = gain[:, i] = np.where(alive, gains(i, alive), -np.inf)
+        alive[i] = True
+
+    for one in range(k):
+        compare(one)
+    while k:
+        i, j = divmod(int(gain.argmax()), k)
+        if not gain[i, j] > least:
+            break
+        join(i, j)
+        alive[j] = False
+        gain[j] = gain[:, j] = -np.inf
+        into[into == j] = i
+        compare(i)
+    return into
+
+
 def _start(vectors: np.ndarray, seed: int) -> np.ndarray:
     k = int(np.clip(len(vectors) // _PER_START, 2, _MOST_STARTS))
     kind = KMeans if len(vectors) <= 8 * _MOST_STARTS else MiniBatchKMeans
@@ -155,30 +185,17 @@ def _merged(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> np.ndar
     k, n = int(label.max()) + 1, len(vectors)
     sums = _Sums.of(vectors[grouped], label[grouped], k)
     own = evidence(sums.count, sums.total, sums.square, scatter)
-    gain = np.full((k, k), -np.inf)
-    alive = np.ones(k, bool)
-    into = np.arange(k)
 
-    def compare(i: int) -> None:
+    def gains(i: int, _: np.ndarray) -> np.ndarray:
         both = evidence(sums.count + sums.count[i], sums.total + sums.total[i], sums.square + sums.square[i], scatter)
-        row = np.where(alive, both - own - own[i] + _prior_of_joining(sums.count, sums.count[i], n), -np.inf)
-        row[i] = -np.inf
-        gain[i], gain[:, i] = row, row
+        return np.asarray(both - own - own[i] + _prior_of_joining(sums.count, sums.count[i], n))
 
-    for one in range(k):
-        compare(one)
-    while True:
-        i, j = divmod(int(gain.argmax()), k)
-        if not gain[i, j] > 0:
-            break
+    def join(i: int, j: int) -> None:
         for part in (sums.count, sums.total, sums.square):
             part[i] += part[j]
         own[i] = evidence(sums.count[i], sums.total[i], sums.square[i], scatter)
-        alive[j] = False
-        gain[j], gain[:, j] = -np.inf, -np.inf
-        into[into == j] = i
-        compare(i)
-    label[grouped] = into[label[grouped]]
+
+    label[grouped] = joined(k, gains, join)[label[grouped]]
     return label
 
 

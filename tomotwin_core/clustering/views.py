@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from tomotwin_core.clustering.grouping import Scatter
+from tomotwin_core.clustering.grouping import Scatter, joined
 
-# Of a pair of groups cosine + 2 x mingling has to be more than 1, mingling counting up to a fifth. In thirteen simulated tomograms that
-# joins 48 of 55 pairs of views, and 6 of 150 pairs of different molecules whose cosine is above 0.4.
+# Of a pair of groups cosine + 2 x mingling has to be more than 1, mingling counting up to a fifth (chosen on simulated tomograms:
+# docs/clustering.md).
 _ENOUGH, _MINGLING, _MOST_MINGLING = 1.0, 2.0, 0.2
 _NEIGHBOURS, _SAMPLED = 5, 200
 
@@ -26,33 +26,27 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
 
     vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise.  among : the groups that may be joined.
     """
-    label, groups = label.copy(), np.sort(among)
+    groups = np.sort(among)
     weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
-    members = [weighted[label == g] for g in groups]
-    middles = np.array([middle(m) for m in members])
-    likeness = np.full((len(groups), len(groups)), -np.inf)
-    present = np.zeros(len(groups), bool)
+    rows = [np.flatnonzero(label == g) for g in groups]
+    middles = np.array([middle(weighted[r]) for r in rows])
 
-    def compare(i: int) -> None:
-        row = np.full(len(groups), -np.inf)
+    def likeness(i: int, which: np.ndarray) -> np.ndarray:
+        out = np.full(len(groups), -np.inf)
         cosines = middles @ middles[i]
         # Mingling is looked at only where it could decide.
-        for j in np.flatnonzero(present & (cosines + _MINGLING * _MOST_MINGLING > _ENOUGH)):
-            row[j] = cosines[j] + _MINGLING * min(mingling(members[i], members[j]), _MOST_MINGLING)
-        row[i] = -np.inf
-        likeness[i], likeness[:, i] = row, row
+        for j in np.flatnonzero(which & (cosines + _MINGLING * _MOST_MINGLING > _ENOUGH)):
+            out[j] = cosines[j] + _MINGLING * min(mingling(weighted[rows[i]], weighted[rows[j]]), _MOST_MINGLING)
+        return out
 
-    for i in range(len(groups)):
-        compare(i)
-        present[i] = True
-    while len(groups) > 1 and likeness.max() > _ENOUGH:
-        low, high = sorted(divmod(int(likeness.argmax()), len(groups)))
-        label[label == groups[high]] = groups[low]
-        members[low] = weighted[label == groups[low]]
-        middles[low] = middle(members[low])
-        present[high] = False
-        likeness[high] = likeness[:, high] = -np.inf
-        compare(low)
+    def join(i: int, j: int) -> None:
+        rows[i] = np.sort(np.concatenate([rows[i], rows[j]]))
+        middles[i] = middle(weighted[rows[i]])
+
+    into = joined(len(groups), likeness, join, _ENOUGH)
+    label = label.copy()
+    for group in np.unique(into):
+        label[rows[group]] = groups[group]
     return label
 
 
