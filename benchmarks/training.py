@@ -47,11 +47,11 @@ def main() -> None:
     particles = sum((b.label != BACKGROUND).sum() for b in batches) / len(pairs)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(Path(folder), plan, source, device=device)
-        trainer._train_on(pairs[0])
+        trainer._train_on(trainer.batch(pairs[0], 0))
 
         def steps() -> None:
             for step in range(options.steps):
-                trainer._train_on(pairs[step % len(pairs)])
+                trainer._train_on(trainer.batch(pairs[step % len(pairs)], step))
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
 

@@ -24,6 +24,7 @@ from tomotwin_core.model import EmbeddingNetwork, NetworkSettings, load_model
 from tomotwin_core.model.checkpoint import read_safetensors
 from tomotwin_core.structures import DensityLibrary, density_from_points
 from tomotwin_core.training import state
+from tomotwin_core.training.distributed import World
 from tomotwin_core.training.log import read_rows
 from tomotwin_core.training.settings import (
     AugmentationSettings,
@@ -176,8 +177,9 @@ def test_single_and_shared_windows_of_the_same_places_embed_alike(tmp_path: Path
     trainer = Trainer(tmp_path, single, PlantedSource(), start=tiny_network(3, TINY.widths, TINY.head))
     trainer.network.eval()
     with torch.no_grad():
-        seed = next(s for s in range(99) if np.random.default_rng(s).integers(4) == 0)  # the first is not turned
-        embeddings, label, _ = trainer._forward(pair, np.random.default_rng(seed))
+        # A step whose first mini-tomogram is not turned.
+        step = next(s for s in range(99) if np.random.default_rng((0, s, 2, 0)).integers(4) == 0)
+        embeddings, label, _ = trainer._forward(trainer.batch(pair, step))
         volume = torch.from_numpy(np.pad(pair[0].volume, 40))[None, None]
         x, y, z = pair[0].xyz[list(pair[0].label).index(0)].astype(int) + 40
         window = volume[:, :, z - 18 : z + 19, y - 18 : y + 19, x - 18 : x + 19]
@@ -320,7 +322,7 @@ for loss in ("supcon", "proxy-anchor"):
                         BatchSettings(anywhere=8, beside=8), network=TINY, validation=ValidationSettings(every=0))
     out = Path(sys.argv[2]) / loss
     trainer = Trainer(out, plan, PlantedSource(), world=world)
-    figures = trainer._train_on(next(trainer.source.pairs(0, world.rank)))
+    figures = trainer._train_on(trainer.batch(next(trainer.source.pairs(0, world.rank)), 0))
     tensors = {f"figure.{n}": torch.tensor(v) for n, v in figures.items()}
     tensors |= {f"gradient.{n}": p.grad.contiguous() for n, p in trainer._parameters()}
     tensors |= {f"weight.{n}": t.contiguous() for n, t in trainer.network.state_dict().items()}
@@ -347,10 +349,10 @@ def test_two_processes_take_the_step_of_one_with_both_their_windows(tmp_path: Pa
         plan = replace(PLAN, loss=LossSettings(loss), training=TrainingSettings(), stream=StreamSettings())
         trainer = Trainer(tmp_path / f"one_{loss}", plan, PlantedSource())
         trainer.network.train()
-        halves = [
-            trainer._forward(next(PlantedSource().pairs(0, rank)), np.random.default_rng((0, 0, 2, rank)))
-            for rank in (0, 1)
-        ]
+        halves = []
+        for rank in (0, 1):
+            trainer.world = World(rank)
+            halves.append(trainer._forward(trainer.batch(next(PlantedSource().pairs(0, rank)), 0)))
         embeddings, label, particleness = (torch.cat([h[i] for h in halves]) for i in range(3))
         presence = torch.nn.functional.binary_cross_entropy_with_logits(particleness, (label >= 0).float())
         (trainer.loss(embeddings, label) + 0.2 * presence).backward()

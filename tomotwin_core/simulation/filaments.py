@@ -113,7 +113,7 @@ def build(
     """Density of the subunits along a path: the part of the sample's box that they reach, and its values [z, y, x] in Da per
     voxel. Subunits whose middle lies outside the ice are left out; None if all are."""
     places, frames = path.at(lattice.height_A)
-    about = Rotation.from_euler("z", lattice.angle_rad + turn_rad).as_matrix()
+    about = Rotation.from_euler("z", (lattice.angle_rad + turn_rad)[:, None]).as_matrix()
     turned = frames @ about
     places = (places + lattice.radius_A * turned[:, :, 0]) / sample.voxel_size_A
     kept = _in_ice(sample, places)

@@ -83,7 +83,7 @@ def window_batch(
         candidates = candidates[((candidates >= 0) & (candidates < grid)).all(1)]
         corners.append(candidates[_away(candidates, centres, tolerance)][:wanted])
     label = np.concatenate([tomogram.label[chosen], np.full(len(corners[1]) + len(corners[2]), BACKGROUND)])
-    return WindowBatch(volume, np.concatenate(corners), label)
+    return WindowBatch(np.ascontiguousarray(volume, np.float32), np.concatenate(corners), label)
 
 
 def turned_about_axes(volume: np.ndarray, xyz: np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -80,6 +81,20 @@ def reused(fresh: Iterator[Pair], reuse: int, buffer: int, rng: np.random.Genera
                 waiting.pop(pick)
             if not waiting:
                 break
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in a thread while the one before it is used. The first is made in the caller's thread, where
+    worker processes are to be started."""
+    item = next(items)
+    with ThreadPoolExecutor(1) as pool:
+        while True:
+            following = pool.submit(next, items)
+            yield item
+            item = following.result()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ _AT_HAND, _SERVES = 40, 4
 _FURNITURE_PLACES, _APART_VOX = 40, 6.0
 
 
+def label_in_world(label: torch.Tensor, rank: int) -> torch.Tensor:
+    """Labels (n,) with those of invented molecules told apart from other processes', who invent their own."""
+    return torch.where(label >= INVENTED, label + rank * _AT_HAND, label)
+
+
 @dataclass(frozen=True)
 class MiniTomogram:
     """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, FURNITURE

@@ -18,7 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,16 +35,26 @@ from tomotwin_core.model.checkpoint import save_model
 from tomotwin_core.model.network import EmbeddingNetwork, channels_last, split_output
 from tomotwin_core.progress import duration
 from tomotwin_core.training.augmentation import cut_windows, disturbed
-from tomotwin_core.training.batches import BACKGROUND, window_batch
+from tomotwin_core.training.batches import BACKGROUND, WindowBatch, window_batch
 from tomotwin_core.training.curves import plot_curves
 from tomotwin_core.training.distributed import World
 from tomotwin_core.training.log import TrainingLog
 from tomotwin_core.training.losses import MetricLoss
 from tomotwin_core.training.schedule import Schedule
 from tomotwin_core.training.settings import TrainingPlan
-from tomotwin_core.training.sources import Pair, PairSource
+from tomotwin_core.training.sources import Pair, PairSource, ahead
 from tomotwin_core.training.state import MOST_BYTES, read_state, write_state
+from tomotwin_core.training.stream import label_in_world
 from tomotwin_core.training.validation import summary
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees: the windows of each mini-tomogram, and the random numbers of what is done to them."""
+
+    windows: list[WindowBatch]
+    rng: np.random.Generator
+
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 Validator = Callable[[EmbeddingNetwork], list[dict[str, Any]]]
@@ -98,10 +109,10 @@ class Trainer:
         recent: list[dict[str, float]] = []
         saved_at = time.monotonic()
         with self._heeding_signals():
-            pairs = self.source.pairs(self.step, self.world.rank)
+            batches = self._batches()
             while self.step < self.settings.steps and not self.stopped:
                 began = time.monotonic()
-                figures = self._train_on(next(pairs))
+                figures = self._train_on(next(batches))
                 self.step += 1
                 self.particles += int(figures["particles"])
                 self.schedule.look(figures["loss"])
@@ -125,13 +136,23 @@ class Trainer:
             log.close()
         return not self.stopped
 
-    def _train_on(self, pair: Pair) -> dict[str, float]:
-        rng = np.random.default_rng((self.settings.seed, self.step, 2, self.world.rank))
+    def _batches(self) -> Iterator[Batch]:
+        """What the steps from the next one on see. A GPU trains while the processor cuts the next."""
+        pairs = zip(count(self.step), self.source.pairs(self.step, self.world.rank))
+        batches = (self.batch(pair, step) for step, pair in pairs)
+        return batches if self.device.type == "cpu" else ahead(batches)
+
+    def batch(self, pair: Pair, step: int) -> Batch:
+        """The windows that a step takes from a pair."""
+        rng = np.random.default_rng((self.settings.seed, step, 2, self.world.rank))
+        return Batch([window_batch(t, rng, self.plan.batch, self.plan.augmentation) for t in pair], rng)
+
+    def _train_on(self, batch: Batch) -> dict[str, float]:
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
-        own, own_label, particleness = self._forward(pair, rng)
-        embeddings, label = self.world.gathered(own, own_label)
+        own, own_label, particleness = self._forward(batch)
+        embeddings, label = self.world.gathered(own, label_in_world(own_label, self.world.rank))
         is_particle = own_label != BACKGROUND
         metric = self.loss(embeddings, label)
         presence = functional.binary_cross_entropy_with_logits(particleness, is_particle.float(), reduction="sum")
@@ -154,15 +175,14 @@ class Trainer:
             "particles": float((label != BACKGROUND).sum()),
         }
 
-    def _forward(self, pair: Pair, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Embeddings (n, d), labels (n,) and particleness logits (n,) of the windows of a pair."""
-        plan, inputs, labels = self.plan, [], []
+    def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embeddings (n, d), labels (n,) and particleness logits (n,) of the windows of a batch."""
+        plan, rng, inputs, labels = self.plan, batch.rng, [], []
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            for tomogram in pair:
-                batch = window_batch(tomogram, rng, plan.batch, plan.augmentation)
-                volume = torch.from_numpy(np.ascontiguousarray(batch.volume, np.float32)).to(self.device)
-                corners = torch.from_numpy(batch.corners).to(self.device)
-                labels.append(torch.from_numpy(batch.label).to(self.device))
+            for windows_of in batch.windows:
+                volume = torch.from_numpy(windows_of.volume).to(self.device)
+                corners = torch.from_numpy(windows_of.corners).to(self.device)
+                labels.append(torch.from_numpy(windows_of.label).to(self.device))
                 if plan.batch.windows == "shared":
                     pooled = self.network.dense_pooled(disturbed(volume[None, None], plan.augmentation, rng))
                     inputs.append(self.network.windows_of(pooled, corners))
