@@ -6,7 +6,7 @@ the same tomograms: one of ten molecules that even the smallest set of training 
 Sets of species are nested and even over the masses. Molecules are those of the library only, but for the last row, where
 half of those of every step are invented (stream.invented).
 
-Run: python benchmarks/learning.py --work DIR [--steps 80] [--only losses|species]
+Run: python benchmarks/learning.py --work DIR [--steps 80] [--only losses|species] [--at-once 6 --set training.workers=2]
 What is finished stays in --work, and a run that was broken off goes on.
 """
 
@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tomotwin_core.cli.main import main as tomotwin
 from tomotwin_core.structures.library import DensityLibrary, load_library
 from tomotwin_core.training.settings import LOSSES, ValidationSettings
 from tomotwin_core.training.validation import simulate_validation
 
 SPECIES = (15, 30, 60, 120)
 VALIDATION = ValidationSettings(seen=10, unseen=20)
+_ALL = "loss supcon"  # a row of both tables: the default loss, all species
 
 
 def main() -> None:
@@ -37,23 +40,26 @@ def main() -> None:
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="TABLE.NAME=VALUE", help="of every run, for `tomotwin train`"
+    )
     options = parser.parse_args()
     library = load_library()
     nested = nested_species(library, options.seed)
     validation = options.work / "validation"
     simulate_validation(validation, library, nested[: SPECIES[0]], VALIDATION, "cpu")
-    rows = []
+    runs: dict[str, tuple[DensityLibrary | None, list[str]]] = {}
     if options.only != "species":
-        for loss in LOSSES:
-            rows.append(one_run(options, f"loss {loss}", None, "--loss", loss))
+        runs |= {f"loss {loss}": (None, ["--loss", loss]) for loss in LOSSES}
     if options.only != "losses":
-        for count in SPECIES:
-            rows.append(one_run(options, f"{count} species", library_of(library, nested[:count])))
-        everything = one_run(options, "loss supcon", None, "--loss", "supcon")
-        rows.append({**everything, "run": f"{len(nested)} species"})
-        curve(rows[-len(SPECIES) - 1 :], options.work / "species.png")
-        name = f"{len(nested)} species, half invented"
-        rows.append(one_run(options, name, None, invented=0.5))
+        runs |= {f"{n} species": (library_of(library, nested[:n]), []) for n in SPECIES}
+        runs[_ALL] = (None, ["--loss", "supcon"])
+        runs[f"{len(nested)} species, half invented"] = (None, ["--set", "stream.invented=0.5"])
+    with ThreadPoolExecutor(options.at_once) as pool:
+        rows = list(pool.map(lambda name: one_run(options, name, *runs[name]), runs))
+    if options.only != "losses":
+        curve([r for r in rows if r["run"] in (*(f"{n} species" for n in SPECIES), _ALL)], options.work / "species.png")
     report(rows, options)
 
 
@@ -81,7 +87,7 @@ def library_of(library: DensityLibrary, species: list[str]) -> DensityLibrary:
 
 
 def one_run(
-    options: argparse.Namespace, name: str, library: DensityLibrary | None, *more: str, invented: float = 0.0
+    options: argparse.Namespace, name: str, library: DensityLibrary | None, more: list[str]
 ) -> dict[str, object]:
     """Train on a library, by default the released one, or take the finished run; the row of the table."""
     folder = options.work / name.replace(" ", "_")
@@ -89,11 +95,13 @@ def one_run(
     command = ["train", "--out", folder, "--steps", options.steps, "--validate-every", options.steps, "--precision",
                options.precision, "--validation-folder", options.work / "validation", "--seed", options.seed,
                "--set", "training.warmup=20", "--set", f"stream.species={min(28, species)}",
-               "--set", f"stream.invented={invented:g}", "--device", options.device, *more]  # fmt: skip
+               "--set", "stream.invented=0", "--device", options.device, *more]  # fmt: skip
+    for assignment in options.set:
+        command += ["--set", assignment]
     if library:
         library.save(folder.with_suffix(".npz"))
         command += ["--library", folder.with_suffix(".npz")]
-    if tomotwin([str(c) for c in command]):
+    if subprocess.run([sys.executable, "-m", "tomotwin_core.cli.main", *map(str, command)]).returncode:
         raise SystemExit(f"{name}: the training failed")
     figures = {}
     with open(folder / "validation.csv") as lines:

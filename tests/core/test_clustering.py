@@ -206,14 +206,18 @@ def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
     large[29] = large[28] + [60.0, 0, 0]
     beside[29] = large[28] + [-90.0, 0, 0]
     scene = scene_with(np.concatenate([large, beside, alone]), looks.astype(np.float32))
-    whole = wholes(scene, atlas)
+    molecule = np.ones(90)
+    whole = wholes(scene, atlas, molecule)
     np.testing.assert_array_equal(whole[30:59], np.arange(29))
     assert (whole[:28] == -1).all() and (whole[60:] == -1).all() and sorted(whole[28:30])[0] == -1
     assert [share_inside(whole, np.arange(k, k + 30)) for k in (0, 30, 60)] == [0, 1, 0]
     found = signs(scene, atlas)
     kinds = [kind_of(scene, found, np.arange(k, k + 30)) for k in (0, 30, 60)]
     assert [kind for kind, _ in kinds] == ["species", "part", "species"] and "100% of its members lie inside" in kinds[1][1]
-    assert (wholes(scene, None) == -1).all()
+    assert (wholes(scene, None, molecule) == -1).all()
+    # What looks like junk, however large, holds nothing.
+    molecule[:30] = 0.1
+    assert (wholes(scene, atlas, molecule)[30:60] == -1).all()
 
 
 def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ class Signs:
 
 def signs(scene: Scene, atlas: Atlas | None) -> Signs:
     """What can be told of each candidate by itself."""
-    return Signs(_looks(scene, atlas), wholes(scene, atlas), _at_edge(scene), _dark(scene))
+    looks = _looks(scene, atlas)
+    return Signs(looks, wholes(scene, atlas, looks[:, -1]), _at_edge(scene), _dark(scene))
 
 
 def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]:

@@ -2,7 +2,8 @@
 
 What tells them is that something stands about them. Every candidate has a likeness to the molecules of the library, and the
 size of those that it is most like. The middle of a particle is more like a molecule than its parts are, and larger; so the
-candidates are gone through from the most alike and largest on, and each takes those that lie well inside it.
+candidates are gone through from the most alike and largest on, and each takes those that lie well inside it. A place beside a
+particle is like some large molecule, too, if a little: what speaks against it is that it is more like the atlas's junk.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ def sizes_A(names: list[str], cosines: np.ndarray) -> np.ndarray:
     return np.asarray((weight * diameter_A[nearest]).sum(1) / weight.sum(1))
 
 
-def wholes(scene: Scene, atlas: Atlas | None) -> np.ndarray:
-    """The row of the candidate that each candidate lies inside of (n,), -1 for those that lie in none."""
+def wholes(scene: Scene, atlas: Atlas | None, molecule: np.ndarray) -> np.ndarray:
+    """The row of the candidate that each candidate lies inside of (n,), -1 for those that lie in none.
+
+    molecule : how much each looks like a molecule rather than like junk (n,), 0 to 1.
+    """
     whole = np.full(len(scene), -1)
     if atlas is None or not len(scene):
         return whole
@@ -47,7 +51,7 @@ def wholes(scene: Scene, atlas: Atlas | None) -> np.ndarray:
         part = slice(low, low + _CHUNK)
         names, cosines = likeness(vectors[part], scene, atlas)
         size[part] = sizes_A(names, cosines)
-        rank[part] = cosines.max(1) * np.sqrt(size[part])
+        rank[part] = cosines.max(1) * np.sqrt(size[part]) * molecule[part]
     xyz = scene.candidates.xyz_A
     for t in np.unique(scene.candidates.tomogram):
         rows = np.flatnonzero(scene.candidates.tomogram == t)

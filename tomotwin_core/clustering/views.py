@@ -15,9 +15,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from tomotwin_core.clustering.grouping import Scatter, joined
 
-# Of a pair of groups cosine + 2 x mingling has to be more than 1, mingling counting up to a fifth (chosen on simulated tomograms:
+# Of a pair of groups cosine + 2 x mingling has to be more than 1.03, mingling counting up to a fifth (chosen on simulated tomograms:
 # docs/clustering.md).
-_ENOUGH, _MINGLING, _MOST_MINGLING = 1.0, 2.0, 0.2
+_ENOUGH, _MINGLING, _MOST_MINGLING = 1.03, 2.0, 0.2
 _NEIGHBOURS, _SAMPLED = 5, 200
 
 

@@ -13,8 +13,7 @@ where the tomogram's own peaks lie, as wide as these are. That is told by all of
 competition: they are thousands, most of them wrong, where competition leaves few of an odd selection.
 
 The mean of that probability and of another is taken, which knows less of simulations and more of how the tomogram's highest
-peaks lie (mixture.py): each is wrong where the other is right, and the mean is better than either. Of structures the simulation
-alone is taken where it promises more.
+peaks lie (mixture.py): each is wrong where the other is right, and the mean is better than either.
 
 Measured against it on tomograms of held-out species (benchmarks/calibration.py): normal null distributions fitted to the
 bulk of the peaks, mixtures of two normal distributions, and decoy references (other molecules, random directions). They
@@ -87,9 +86,7 @@ class Calibration:
         fitted = mixture.probabilities(z, _quantile(self.right, 0.5) + higher)
         if fitted is None:
             return simulated
-        both = (simulated + fitted) / 2
-        # Of structures the simulation is not too hopeful (docs/picking.md): there the fit may add what it misses, and takes nothing away.
-        return both if self.floating else np.maximum(simulated, both)
+        return (simulated + fitted) / 2
 
     def as_simulated(
         self, scores: np.ndarray, least: float = -1.0, everywhere: np.ndarray | None = None
