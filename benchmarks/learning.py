@@ -136,6 +136,7 @@ def curve(rows: list[dict[str, object]], path: Path) -> None:
     for column in ("seen best F1", "unseen best F1"):
         axes.plot([int(str(r["species"])) for r in rows], [float(str(r[column])) for r in rows], "o-", label=column)
     axes.set(xscale="log", xlabel="training species", ylabel="mean best F1", ylim=(0, 1))
+    axes.minorticks_off()
     axes.set_xticks([int(str(r["species"])) for r in rows], [str(r["species"]) for r in rows])
     axes.legend(frameon=False)
     figure.savefig(path)

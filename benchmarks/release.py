@@ -2,6 +2,9 @@
 
 Run: python benchmarks/release.py TRAINED/model.safetensors heldout.json trained.json ...
 The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensors --group GROUP --out GROUP.csv` wrote.
+
+     python benchmarks/release.py TRAINED/model.safetensors --start START.safetensors --share 0.7 --out BETWEEN.safetensors
+writes the model that lies so far from the one that the training started from to the trained one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from tomotwin_core.model import load_model, save_model
 from tomotwin_core.model.checkpoint import RELEASED_MODEL
+from tomotwin_core.model.widening import between
 
 
 def main() -> None:
@@ -25,8 +29,17 @@ def main() -> None:
     )
     parser.add_argument("--note", default="", help="how it was trained, where the command alone does not tell")
     parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
+    parser.add_argument("--start", help="the model that the training started from")
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from the start to the trained one")
     options = parser.parse_args()
     model = load_model(options.model)
+    if options.start:
+        seed = model.card["training"]["settings"]["training"]["seed"]
+        network = between(load_model(options.start).network, model.network, options.share, seed)
+        card = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash")}
+        save_model(options.out, network, card)
+        print(options.out, load_model(options.out).hash)
+        return
     figures = {}
     for path in options.figures:
         measured = json.loads(path.read_text())

@@ -23,7 +23,7 @@ from tomotwin_core.model import (
 )
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
 from tomotwin_core.model.network import dense_shape, folded, split_output
-from tomotwin_core.model.widening import settings_for_start, widened
+from tomotwin_core.model.widening import between, settings_for_start, widened
 
 TOLERANCE = 1e-4
 # Odd, even, non-cubic, a single window, one embedding along an axis and several along another.
@@ -198,3 +198,14 @@ def test_a_start_keeps_its_shape_but_where_wider_is_wanted() -> None:
     start = NetworkSettings((3, 4, 5, 6, 7), 8, 16)
     assert settings_for_start(start, NetworkSettings()) == start
     assert settings_for_start(start, NetworkSettings((2, 9, 5, 6, 8), 4)) == NetworkSettings((3, 9, 5, 6, 8), 8, 16)
+
+
+def test_between_start_and_end_of_a_training_lie_both_ends_and_the_middle() -> None:
+    start, end = tiny_network(1, (3, 4, 5, 6, 7), 8), tiny_network(2, (5, 4, 8, 9, 11), 12)
+    wide = widened(start, end.settings, seed=4)
+    for share, expected in ((0.0, wide), (1.0, end)):
+        assert all(torch.equal(a, b) for a, b in zip(between(start, end, share, 4).parameters(), expected.parameters()))
+    middle = between(start, end, 0.25, 4)
+    for a, b, c in zip(wide.buffers(), end.buffers(), middle.buffers()):
+        assert torch.allclose(c.float(), 0.75 * a.float() + 0.25 * b.float(), atol=1e-6) or not a.is_floating_point()
+    assert torch.allclose(middle.head[1].weight, 0.75 * wide.head[1].weight + 0.25 * end.head[1].weight, atol=1e-6)

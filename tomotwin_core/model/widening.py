@@ -1,4 +1,4 @@
-"""A wider network that computes what a narrow one does, to train on from there.
+"""A wider network that computes what a narrow one does, to train on from there; and the way back from where that led.
 
 New channels look at their input with random weights, and nothing looks at them yet: their outgoing weights are zero. So
 the outputs are those of the narrow network to the last digit, and the gradient reaches the new channels' outgoing
@@ -36,3 +36,20 @@ def widened(network: EmbeddingNetwork, settings: NetworkSettings, seed: int = 0)
                 tensor[: known.shape[0]] = 0
             tensor[tuple(slice(side) for side in known.shape)] = known
     return wide
+
+
+def between(start: EmbeddingNetwork, end: EmbeddingNetwork, share: float, seed: int = 0) -> EmbeddingNetwork:
+    """The network that lies `share` of the straight way from where a training started to where it ended.
+
+    A long training forgets some of what its start knew of data that it does not see, and learns what is true of its own data
+    alone; between the two lie weights that are as good on that and better elsewhere (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models").
+
+    start : as it was given; widened as the training did that, with its `training.seed`, where it is narrower.
+    """
+    first, last = widened(start, end.settings, seed).state_dict(), end.state_dict()
+    network = EmbeddingNetwork(end.settings)
+    network.load_state_dict(
+        {k: torch.lerp(first[k], last[k], share) if last[k].is_floating_point() else last[k] for k in last}
+    )
+    return network
