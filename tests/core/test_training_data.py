@@ -1,5 +1,6 @@
 """Tomograms on disk as training data, validation by F1, and `tomotwin train` over both."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tomotwin_core.tomogram import write_mrc
 from tomotwin_core.training.batches import PartlyListed
 from tomotwin_core.training.log import read_rows
 from tomotwin_core.training.settings import DataSettings, TrainingPlan, ValidationSettings, paper_recipe
-from tomotwin_core.training.sources import FolderSource, MixedSource, Pair, listed_tomograms
+from tomotwin_core.training.sources import FolderSource, MixedSource, Pair, ahead, listed_tomograms
 from tomotwin_core.training.stream import MiniTomogram
 from tomotwin_core.training.validation import open_validation, simulate_validation, summary, validate
 
@@ -216,3 +217,21 @@ def test_train_on_folders_with_validation_goes_on_where_it_stopped(tmp_path: Pat
     card = load_model(tmp_path / "out" / "best.safetensors").card["training"]
     assert card["steps"] == 2 and card["species_trained"] == ["bar", "cube"]
     assert read_settings(tmp_path / "out" / "settings.toml", TrainingPlan()).data.folders == (str(tmp_path / "data"),)
+
+
+def test_items_made_ahead_are_the_same_in_order_and_an_error_reaches_the_one_who_asks() -> None:
+    third = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(4):
+            if number == 2:
+                third.set()
+            yield number
+        raise UserError("no more")
+
+    source = ahead(items())
+    assert next(source) == 0 and next(source) == 1
+    assert third.wait(60), "the next one is made while this one is used"
+    assert [next(source), next(source)] == [2, 3]
+    with pytest.raises(UserError, match="no more"):
+        next(source)

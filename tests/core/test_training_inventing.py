@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from tomotwin_core.structures.density import Density, density_from_points
@@ -13,7 +14,7 @@ from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.training import inventing
 from tomotwin_core.training import stream as stream_module
 from tomotwin_core.training.inventing import HEAVIEST_KDA, LARGEST_A, LIGHTEST_KDA, Invented, invent
-from tomotwin_core.training.stream import INVENTED, MiniTomogramStream, StreamSettings
+from tomotwin_core.training.stream import INVENTED, MiniTomogramStream, StreamSettings, label_in_world
 
 VOXEL_A = 5.0
 
@@ -140,3 +141,12 @@ def test_a_pair_never_has_a_molecule_beside_what_was_made_of_it(
 def test_without_invention_all_species_are_of_the_library(library: DensityLibrary) -> None:
     stream = MiniTomogramStream(library, library.ids(), StreamSettings(species=6, invented=0.0))
     assert {len(stream.draw_species(np.random.default_rng(i))) for i in range(5)} == {6}
+
+
+def test_invented_molecules_of_two_processes_are_different_ones() -> None:
+    """Each process numbers its own from the same label on; species, background and furniture mean the same to all."""
+    label = torch.tensor([-1, 0, 7, INVENTED, INVENTED + 39])
+    first, second = (label_in_world(label, rank) for rank in (0, 1))
+    assert torch.equal(first, label) and torch.equal(second[:3], label[:3])
+    assert not set(first[3:].tolist()) & {int(n) for n in range(int(second[3]), int(second[4]) + 1)}
+    assert float(label_in_world(label, 8)[-1].float()) == int(label_in_world(label, 8)[-1]), "travels as float32"
