@@ -27,6 +27,8 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
     vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise.  among : the groups that may be joined.
     """
     groups = np.sort(among)
+    if len(groups) < 2:
+        return label
     weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
     rows = [np.flatnonzero(label == g) for g in groups]
     middles = np.array([middle(weighted[r]) for r in rows])
