@@ -16,7 +16,7 @@ import statistics
 from pathlib import Path
 
 from tomotwin_core.model import load_model, save_model
-from tomotwin_core.model.checkpoint import RELEASED_MODEL
+from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
 from tomotwin_core.model.widening import between
 
 
@@ -33,12 +33,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the way from the start to the trained one")
     options = parser.parse_args()
     model = load_model(options.model)
+    kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
     if options.start:
         seed = model.card["training"]["settings"]["training"]["seed"]
         network = between(load_model(options.start).network, model.network, options.share, seed)
-        card = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash")}
-        save_model(options.out, network, card)
-        print(options.out, load_model(options.out).hash)
+        save_model(options.out, network, kept)
+        print(options.out, weights_hash(network))
         return
     figures = {}
     for path in options.figures:
@@ -56,7 +56,6 @@ def main() -> None:
             "median F1": round(statistics.median(float(r["f1"]) for r in rows), 3),
             "median best possible F1": round(statistics.median(float(r["best_f1"]) for r in rows), 3),
         }
-    kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
     # The command's own words, not the paths of the machine that it ran on.
     training = kept.pop("training")
     training["command"] = f"tomotwin train --out DIR --steps {training['steps']}"

@@ -47,6 +47,9 @@ from tomotwin_core.training.state import MOST_BYTES, read_state, write_state
 from tomotwin_core.training.stream import label_in_world
 from tomotwin_core.training.validation import summary
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+Validator = Callable[[EmbeddingNetwork], list[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -54,10 +57,6 @@ class Batch:
 
     windows: list[WindowBatch]
     rng: np.random.Generator
-
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-Validator = Callable[[EmbeddingNetwork], list[dict[str, Any]]]
 
 
 class Trainer:
@@ -179,10 +178,10 @@ class Trainer:
         """Embeddings (n, d), labels (n,) and particleness logits (n,) of the windows of a batch."""
         plan, rng, inputs, labels = self.plan, batch.rng, [], []
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            for windows_of in batch.windows:
-                volume = torch.from_numpy(windows_of.volume).to(self.device)
-                corners = torch.from_numpy(windows_of.corners).to(self.device)
-                labels.append(torch.from_numpy(windows_of.label).to(self.device))
+            for cut in batch.windows:
+                volume = torch.from_numpy(cut.volume).to(self.device)
+                corners = torch.from_numpy(cut.corners).to(self.device)
+                labels.append(torch.from_numpy(cut.label).to(self.device))
                 if plan.batch.windows == "shared":
                     pooled = self.network.dense_pooled(disturbed(volume[None, None], plan.augmentation, rng))
                     inputs.append(self.network.windows_of(pooled, corners))
