@@ -13,11 +13,11 @@ FieldMaker = Callable[..., EmbeddingField]
 
 @torch.no_grad()
 def tiny_network(
-    seed: int = 0, widths: tuple[int, int, int, int, int] = (4, 5, 6, 8, 10), head: int = 12
+    seed: int = 0, widths: tuple[int, int, int, int, int] = (4, 5, 6, 8, 10), head: int = 12, own_statistics: float = 0.0
 ) -> EmbeddingNetwork:
     """A network as training would leave one: batch norm statistics that are not 0 and 1, windows that come out apart."""
     torch.manual_seed(seed)
-    network = EmbeddingNetwork(NetworkSettings(widths=widths, head=head))
+    network = EmbeddingNetwork(NetworkSettings(widths=widths, head=head, own_statistics=own_statistics))
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight)

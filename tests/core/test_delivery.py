@@ -98,6 +98,16 @@ def test_bright_contrast_is_the_negative(noise: np.ndarray) -> None:
     np.testing.assert_array_equal(delivered, -noise)
 
 
+def test_a_slope_weighs_frequencies_by_their_power_and_keeps_the_mean(noise: np.ndarray) -> None:
+    delivered, _ = deliver(noise + 3.0, 10.0, Delivery(spectral_slope=-1.0), TAKEN)
+    assert delivered.mean() == pytest.approx(noise.mean() + 3.0, abs=1e-3)
+    before, after = (np.abs(np.fft.fftn(v)) for v in (noise, delivered))
+    gain = after[0, 0, 1:] / before[0, 0, 1:]
+    n = noise.shape[2]
+    # An eighth of a cycle per voxel against a fourth: twice the amplitude, but for the level part.
+    assert gain[n // 8 - 1] / gain[n // 4 - 1] == pytest.approx(2.0, rel=0.01)
+
+
 def test_random_deliveries_come_back_at_the_voxel_size_and_use_every_step() -> None:
     rng = np.random.default_rng(5)
     drawn = [random_delivery(rng) for _ in range(400)]
@@ -105,12 +115,14 @@ def test_random_deliveries_come_back_at_the_voxel_size_and_use_every_step() -> N
     for step in ("binned_to_A", "low_pass_A", "deconvolution", "denoising", "local_contrast_A"):
         share = np.mean([getattr(d, step) > 0 for d in drawn])
         assert 0.04 < share < 0.5, step
+    slopes = np.array([d.spectral_slope for d in drawn])
+    assert 0.4 < np.mean(slopes != 0) < 0.6 and slopes.min() < -1.2 and 0.2 < slopes.max() < 0.3
     assert 0.2 < np.mean([d.bits == 8 for d in drawn]) < 0.4
     assert max(d.binned_to_A for d in drawn) > 25
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"binned_to_A": 80.0}, {"bits": 16}, {"denoising": -1.0}, {"contrast": "grey"}, {"clip_deviations": 0.0}]
+    "wrong", [{"binned_to_A": 80.0}, {"bits": 16}, {"denoising": -1.0}, {"spectral_slope": -3.0}, {"contrast": "grey"}, {"clip_deviations": 0.0}]
 )
 def test_a_wrong_setting_is_named(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):

@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from planted import FieldMaker
+from planted import FieldMaker, tiny_network
+from scipy import ndimage
 
 from tomotwin_core.embedding import DenseEmbedder, embed_to_disk, grid_shape, open_field, pick_device
-from tomotwin_core.embedding.dense import Tile, chosen_precision
+from tomotwin_core.embedding.dense import Tile, chosen_precision, sampled_pieces
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import HALF_WINDOW, STRIDE, WINDOW, EmbeddingNetwork, Model, load_model
 from tomotwin_core.tomogram import ModelTomogram, open_tomogram, resampled_shape, write_mrc
@@ -65,6 +66,45 @@ def test_dense_embedding_equals_window_by_window_for_any_tiling_and_shape(
     assert np.abs(embeddings[tuple(points.T)] - alone).max() < TOLERANCE
     assert np.abs(particleness[tuple(points.T)] - logits).max() < TOLERANCE
     assert len(list(embedder.tiles(volume))) == embedder.n_tiles(shape)
+
+
+def test_a_tomogram_is_seen_with_its_own_statistics_whatever_the_tiling(tmp_path: Path) -> None:
+    network = tiny_network(own_statistics=0.75)
+    rng = np.random.default_rng(4)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(60, 150, 140)), 1.5).astype(np.float32)
+    smooth /= smooth.std()
+    whole, _ = DenseEmbedder(network, precision="float32").whole(smooth)
+    tiled, _ = DenseEmbedder(network, tile=21, precision="float32").whole(smooth)
+    np.testing.assert_allclose(whole, tiled, atol=1e-4)
+    # Twice the same through one embedder, with another tomogram between.
+    embedder = DenseEmbedder(network, precision="float32")
+    embedder.whole(rng.normal(size=smooth.shape).astype(np.float32))
+    np.testing.assert_array_equal(embedder.whole(smooth)[0], whole)
+    plain, _ = DenseEmbedder(tiny_network(), precision="float32").whole(smooth)
+    assert (plain * whole).sum(-1).mean() < 0.999
+    # Nothing to take statistics from: as without.
+    empty = np.zeros((40, 60, 60), np.float32)
+    np.testing.assert_array_equal(
+        DenseEmbedder(network, precision="float32").whole(empty)[0],
+        DenseEmbedder(tiny_network(), precision="float32").whole(empty)[0],
+    )
+
+
+@pytest.mark.parametrize("shape", [(20, 30, 40), (64, 160, 160), (200, 512, 512)])
+def test_pieces_for_statistics_are_of_all_the_volume_and_read_few_planes(shape: tuple[int, int, int]) -> None:
+    class Planes:
+        def __init__(self) -> None:
+            self.shape, self.read = shape, 0
+
+        def slab(self, z0: int, z1: int) -> np.ndarray:
+            self.read += z1 - z0
+            return np.broadcast_to(np.arange(1.0, shape[2] + 1, dtype=np.float32), (z1 - z0, *shape[1:]))
+
+    volume = Planes()
+    pieces = list(sampled_pieces(volume))
+    assert 3 <= len(pieces) <= 9 and volume.read <= 3 * 52
+    seen = np.concatenate([np.unique(p) for p in pieces])
+    assert seen.min() == 0 and len(np.unique(seen)) - 1 > 0.85 * shape[2], "margins, and nearly every column"
 
 
 def test_bfloat16_gives_nearly_the_same_and_auto_takes_it_where_it_is_fast(tmp_path: Path) -> None:

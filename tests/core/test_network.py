@@ -23,6 +23,7 @@ from tomotwin_core.model import (
 )
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
 from tomotwin_core.model.network import dense_shape, folded, split_output
+from tomotwin_core.model.statistics import suited
 from tomotwin_core.model.widening import between, settings_for_start, widened
 
 TOLERANCE = 1e-4
@@ -146,6 +147,45 @@ def test_the_released_model_opens_by_its_name_and_is_the_default() -> None:
     assert model.path == RELEASED_MODEL and load_model().hash == model.hash
     assert model.network.settings.embedding_size == EMBEDDING_SIZE
     assert model.card["hash"] == model.hash
+
+
+@torch.no_grad()
+def test_a_suited_network_normalises_by_the_pieces_and_for_the_rest_as_before(network: EmbeddingNetwork) -> None:
+    pieces = [np.random.default_rng(i).normal(0.5 * i, 1 + i, (30, 32, 34)).astype(np.float32) for i in range(2)]
+    before = copy.deepcopy(network.state_dict())
+
+    def suited_with(share: float, *of: np.ndarray) -> EmbeddingNetwork:
+        planted = tiny_network(own_statistics=share)
+        planted.load_state_dict(before)
+        return suited(planted.train(), of)
+
+    # All of its own, and one piece: what training sees of that piece (whose variance counts one value more).
+    own = suited_with(1.0, pieces[0])
+    seen = copy.deepcopy(network).train().trunk(torch.from_numpy(pieces[0])[None, None])
+    torch.testing.assert_close(own.trunk(torch.from_numpy(pieces[0])[None, None]), seen, rtol=0, atol=0.01)
+    assert not own.training and own.late[0][1].running_mean.equal(network.late[0][1].running_mean)
+    # Of several pieces their mean; of a share so much.
+    first, second = (suited_with(1.0, piece).trunk[0][1].running_var for piece in pieces)
+    both = suited_with(1.0, *pieces).trunk[0][1].running_var
+    torch.testing.assert_close(both, (first + second) / 2)
+    mixed = suited_with(0.25, *pieces).trunk[0][1].running_var
+    torch.testing.assert_close(mixed, 0.25 * both + 0.75 * before["trunk.0.1.running_var"])
+    # Without pieces, and the one that it was made of, as before.
+    assert all(v.equal(before[k]) for k, v in suited_with(1.0).state_dict().items() if "num_batches" not in k)
+    assert all(v.equal(before[k]) for k, v in network.state_dict().items())
+
+
+def test_models_from_before_own_statistics_keep_their_names_and_do_without(tmp_path: Path) -> None:
+    without, with_own = tiny_network(), tiny_network(own_statistics=0.5)
+    assert weights_hash(without) != weights_hash(with_own)
+    save_model(tmp_path / "new.safetensors", with_own, {})
+    assert load_model(tmp_path / "new.safetensors").network.settings.own_statistics == 0.5
+    settings = without.settings.as_dict()
+    del settings["own_statistics"]
+    card = {"format": "tomotwin model 1", "network": settings}
+    save_file(without.state_dict(), tmp_path / "old.safetensors", {"card": json.dumps(card)})
+    old = load_model(tmp_path / "old.safetensors")
+    assert old.network.settings.own_statistics == 0.0 and old.hash == weights_hash(without)
 
 
 def test_what_is_no_model_file_is_told_in_one_sentence(tmp_path: Path, network: EmbeddingNetwork) -> None:

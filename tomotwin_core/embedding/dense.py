@@ -7,6 +7,7 @@ particles at a face are embedded too. Memory is that of a slab and a tile.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,10 +15,15 @@ import numpy as np
 import torch
 
 from tomotwin_core.model.network import HALF_WINDOW, STRIDE, EmbeddingNetwork, folded, split_output
+from tomotwin_core.model.statistics import suited
 from tomotwin_core.tomogram import Voxels
 
 # Embeddings per side of a tile: small enough for a laptop's memory, large enough that the halo costs little.
 TILE_CPU, TILE_GPU = 48, 80
+# Pieces of a tomogram that its statistics are taken from (z, y, x in model voxels), like a training's mini-tomograms.
+# How many at least and at most, in how many layers at most, and the steps of a sequence that covers a square evenly (Roberts' R2).
+_PIECE, _PIECE_MARGIN, _PIECES, _LEVELS = (52, 136, 136), (16, 8, 8), (3, 9), 3
+_EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 Precision = Literal["auto", "float32", "bfloat16"]
 Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
 
@@ -68,8 +74,18 @@ class DenseEmbedder:
     ) -> None:
         self.device = torch.device(device)
         self.precision = chosen_precision(precision, self.device)
-        self.network = folded(network, half=self.precision == "bfloat16").to(self.device)
+        self._trained = network
+        self.network = self._prepared(network)
         self.tile = tile or (TILE_GPU if self.device.type == "cuda" else TILE_CPU)
+
+    def _prepared(self, network: EmbeddingNetwork) -> EmbeddingNetwork:
+        return folded(network, half=self.precision == "bfloat16").to(self.device)
+
+    def suit(self, volume: Voxels | np.ndarray) -> None:
+        """Take the statistics of a volume, as `tiles` does before it looks at one."""
+        if self._trained.settings.own_statistics:
+            trained = copy.deepcopy(self._trained).to(self.device)
+            self.network = self._prepared(suited(trained, sampled_pieces(volume), half=self.precision == "bfloat16"))
 
     def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Embeddings per side (z, y, x) of the equal tiles that a tomogram of `shape` model voxels is cut into."""
@@ -85,6 +101,7 @@ class DenseEmbedder:
 
         volume : normalised, protein bright, at the model's voxel size; an array [z, y, x] or planes on demand.
         """
+        self.suit(volume)
         depth, height, width = grid_shape(volume.shape)
         deep, high, wide = self.tile_shape(volume.shape)
         for z in range(0, depth, deep):
@@ -118,6 +135,23 @@ class DenseEmbedder:
         for where, e, p in self.tiles(volume):
             embeddings[where], particleness[where] = e, p
         return embeddings, particleness
+
+
+def sampled_pieces(volume: Voxels | np.ndarray) -> Iterator[np.ndarray]:
+    """Pieces spread evenly over a volume [z, y, x], of the size of a training's mini-tomograms and with the same margins of zeros,
+    more of a larger volume; those that are mostly padding are left out."""
+    free = [max(n - side, 0) for n, side in zip(volume.shape, _PIECE, strict=True)]
+    count = int(np.clip(np.prod(volume.shape) / np.prod(_PIECE), *_PIECES))
+    levels = int(np.clip(round(volume.shape[0] / _PIECE[0]), 1, _LEVELS))
+    for level in range(levels):
+        z = round((level + 0.5) / levels * free[0])
+        high = min(z + _PIECE[0], volume.shape[0])
+        planes = volume[z:high] if isinstance(volume, np.ndarray) else volume.slab(z, high)
+        for index in range(level, count, levels):
+            y, x = (round((step * (index + 1)) % 1.0 * room) for step, room in zip(_EVEN_STEPS, free[1:], strict=True))
+            piece = planes[:, y : y + _PIECE[1], x : x + _PIECE[2]]
+            if (piece != 0).mean() > 0.5:
+                yield np.pad(piece, [(m, m) for m in _PIECE_MARGIN])
 
 
 def _padded_planes(volume: Voxels | np.ndarray, z: int, z1: int) -> np.ndarray:

@@ -41,11 +41,14 @@ class NetworkSettings:
     widths : channels of the five blocks.
     head : channels of the head.
     embedding_size : numbers of an embedding.
+    own_statistics : share that a tomogram's own statistics have in the normalisation of the first three blocks when it is embedded,
+    0 to 1; the rest is what training has seen on average.
     """
 
     widths: tuple[int, int, int, int, int] = (24, 32, 48, 96, 128)
     head: int = 192
     embedding_size: int = EMBEDDING_SIZE
+    own_statistics: float = 0.75
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

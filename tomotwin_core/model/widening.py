@@ -8,6 +8,8 @@ channels instead).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings
@@ -19,7 +21,7 @@ def settings_for_start(start: NetworkSettings, wanted: NetworkSettings) -> Netwo
     if wanted == NetworkSettings():
         return start
     widths = tuple(max(pair) for pair in zip(start.widths, wanted.widths, strict=True))
-    return NetworkSettings(widths, max(start.head, wanted.head), start.embedding_size)  # type: ignore[arg-type]
+    return replace(start, widths=widths, head=max(start.head, wanted.head))  # type: ignore[arg-type]
 
 
 def widened(network: EmbeddingNetwork, settings: NetworkSettings, seed: int = 0) -> EmbeddingNetwork:

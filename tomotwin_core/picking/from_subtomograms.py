@@ -14,11 +14,13 @@ import torch
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import HALF_WINDOW, WINDOW, Model
+from tomotwin_core.model.statistics import suited
 from tomotwin_core.picking.examples import Examples
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, normalise_local, open_tomogram, resample
 
 # Smaller boxes show less than the particle's surroundings, by which it is told from others.
 _LEAST_BOX_A = 160.0
+_FEWEST_FOR_STATISTICS = 5
 _ENDINGS = (".mrc", ".mrc.gz", ".map", ".rec")
 
 
@@ -42,7 +44,9 @@ def examples_of_subtomograms(
         raise UserError(f"{source}: holds no subtomogram (.mrc); give a folder with subtomograms, or one of them")
     windows = np.stack([_window(file, voxel_size_A, contrast) for file in files])
     with torch.inference_mode():
-        network = model.network.to(device).eval()
+        # Of few boxes the statistics would be those of what is in them.
+        suits = model.network.settings.own_statistics and len(windows) >= _FEWEST_FOR_STATISTICS
+        network = suited(model.network.to(device), [windows] if suits else [])
         parts = [network(part.to(device))[0].cpu().numpy() for part in torch.from_numpy(windows)[:, None].split(64)]
     return Examples(name, np.concatenate(parts), diameter_A, f"{len(files)} subtomograms")
 

@@ -7,6 +7,7 @@ in practice; `random_delivery` draws them for training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,8 @@ _FWHM = 2.3548
 # tom_deconv's own: the signal-to-noise ratio rises from zero to full over this share of the Nyquist frequency.
 _HIGH_PASS_NYQUIST = 0.02
 _CTF_SAMPLES = 2048
+# Where a sloped spectrum is level: coarser than what the network's window holds.
+_LEVEL_BELOW_A = 1500.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Delivery:
     """Every step is off by default.
 
     binned_to_A : voxel size the tomogram was binned to, anti-aliased.  delivered_at_A : voxel size of the file, where it
-    was resampled once more (an upsampled tomogram has small voxels and little detail).  low_pass_A : half-maximum width of
+    was resampled once more (an upsampled tomogram has small voxels and little detail).  spectral_slope : power of the
+    frequency that amplitudes are multiplied by: below 0 coarse structure and grey-level gradients outweigh detail, as after
+    back-projection without full weights, denoising, or where ice and contamination vary.  low_pass_A : half-maximum width of
     a Gaussian filter in real space.  deconvolution : strength of the CTF deconvolution filter (1 is Warp's usual).
     denoising : weight of total-variation denoising, in deviations of the tomogram.  local_contrast_A : side of the box
     over which mean and contrast are evened out.  bits : 32, or 8.  clip_deviations : from the mean, where 8 bits cut the
@@ -42,6 +47,7 @@ class Delivery:
 
     binned_to_A: float = 0.0
     delivered_at_A: float = 0.0
+    spectral_slope: float = 0.0
     low_pass_A: float = 0.0
     deconvolution: float = 0.0
     denoising: float = 0.0
@@ -58,6 +64,8 @@ class Delivery:
         for name, most in (("low_pass_A", 300.0), ("deconvolution", 5.0), ("denoising", 10.0)):
             if not 0.0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} = {getattr(self, name)}: must lie within 0 to {most:g}")
+        if not -2.0 <= self.spectral_slope <= 2.0:
+            raise UserError(f"spectral_slope = {self.spectral_slope}: must lie within -2 to 2")
         if self.local_contrast_A < 0:
             raise UserError(f"local_contrast_A = {self.local_contrast_A}: give a length in A, or 0 for none")
         if self.bits not in (8, 32):
@@ -79,6 +87,8 @@ def deliver(
         volume, voxel_size_A = resample(volume, voxel_size_A, delivery.binned_to_A), delivery.binned_to_A
     if delivery.deconvolution > 0:
         volume = deconvolved(volume, voxel_size_A, acquisition, delivery.deconvolution)
+    if delivery.spectral_slope:
+        volume = sloped(volume, voxel_size_A, delivery.spectral_slope)
     if delivery.low_pass_A > 0:
         volume = ndimage.gaussian_filter(volume, delivery.low_pass_A / _FWHM / voxel_size_A)
     if delivery.denoising > 0:
@@ -119,11 +129,28 @@ def deconvolved(
     ctf = np.abs(ctf) if acquisition.ctf_corrected else ctf * np.sign(ctf[1])
     wiener = ctf * snr / (ctf**2 * snr + 1.0)
     wiener[0] = wiener[1:8].max()  # the grey level is no signal, but neither is it to vanish
+    return _multiplied(volume, lambda radius: np.interp(radius / 0.5, relative, wiener).astype(np.float32))
+
+
+def sloped(volume: NDArray[np.float32], voxel_size_A: float, slope: float) -> NDArray[np.float32]:
+    """Amplitudes times frequency^slope, level below one cycle in 1500 A; the mean is kept."""
+    level = voxel_size_A / _LEVEL_BELOW_A
+
+    def gain(radius: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = ((radius**2 + level**2) / level**2) ** np.float32(slope / 2)
+        return values.astype(np.float32)
+
+    return _multiplied(volume, gain)
+
+
+def _multiplied(
+    volume: NDArray[np.float32], gain: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The spectrum of a volume times a gain of the frequency, in cycles per voxel."""
     axes = [np.fft.fftfreq(n) for n in volume.shape[:2]] + [np.fft.rfftfreq(volume.shape[2])]
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*(a.astype(np.float32) for a in axes), indexing="ij"))) / 0.5
-    gain = np.interp(radius, relative, wiener).astype(np.float32)
+    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*(a.astype(np.float32) for a in axes), indexing="ij")))
     spectrum = fft.rfftn(volume, workers=torch.get_num_threads())
-    restored: NDArray[np.float32] = fft.irfftn(spectrum * gain, s=volume.shape, workers=torch.get_num_threads())
+    restored: NDArray[np.float32] = fft.irfftn(spectrum * gain(radius), s=volume.shape, workers=torch.get_num_threads())
     return restored
 
 
@@ -139,15 +166,17 @@ def random_delivery(rng: np.random.Generator, voxel_size_A: float = 10.0) -> Del
 
     | step | how often | drawn from |
     |---|---|---|
-    | binned to coarser voxels, brought back | 0.15 | log-uniform, up to 32 A |
+    | binned to coarser voxels, brought back | 0.25 | log-uniform, up to 36 A |
     | deconvolved | 0.12 | strength 0.5 to 1.2 |
+    | spectral slope | 0.50 | -1.3 to 0.3 |
     | Gaussian filter | 0.35 | half width 7 to 26 A |
     | denoised (total variation) | 0.10 | 0.2 to 0.8 deviations |
     | local contrast | 0.10 | box of 200 to 1000 A |
     | 8 bits | 0.30 | cut at 2.5 to 6 deviations |
     """
-    binned = float(np.exp(rng.uniform(np.log(voxel_size_A), np.log(32.0)))) if rng.random() < 0.15 else 0.0
+    binned = float(np.exp(rng.uniform(np.log(voxel_size_A), np.log(36.0)))) if rng.random() < 0.25 else 0.0
     deconvolution = float(rng.uniform(0.5, 1.2)) if rng.random() < 0.12 else 0.0
+    slope = float(rng.uniform(-1.3, 0.3)) if rng.random() < 0.50 else 0.0
     low_pass = float(rng.uniform(7.0, 26.0)) if rng.random() < 0.35 else 0.0
     denoising = float(rng.uniform(0.2, 0.8)) if rng.random() < 0.10 else 0.0
     local_contrast = float(rng.uniform(200.0, 1000.0)) if rng.random() < 0.10 else 0.0
@@ -155,6 +184,7 @@ def random_delivery(rng: np.random.Generator, voxel_size_A: float = 10.0) -> Del
     return Delivery(
         binned_to_A=binned,
         delivered_at_A=voxel_size_A if binned else 0.0,
+        spectral_slope=slope,
         low_pass_A=low_pass,
         deconvolution=deconvolution,
         denoising=denoising,

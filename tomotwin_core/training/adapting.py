@@ -28,6 +28,7 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
 from tomotwin_core.model import EmbeddingNetwork, Model
 from tomotwin_core.model.network import channels_last, split_output
+from tomotwin_core.model.statistics import suited
 from tomotwin_core.progress import progress
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.training.batches import BACKGROUND, window_batch
@@ -154,7 +155,8 @@ def _windows(network: EmbeddingNetwork, settings: AdaptSettings, pairs: Any, cou
         for piece in pair:
             batch = window_batch(piece, rng, batch_settings)
             volume = torch.from_numpy(np.ascontiguousarray(batch.volume, np.float32))[None, None].to(device)
-            pooled = network.windows_of(network.dense_pooled(volume), torch.from_numpy(batch.corners).to(device))
+            pooled = suited(network, [batch.volume]).dense_pooled(volume)
+            pooled = network.windows_of(pooled, torch.from_numpy(batch.corners).to(device))
             embedding, particleness = network.embed_pooled(pooled)
             found = (
                 _frozen(network, pooled, settings.layers),

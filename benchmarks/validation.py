@@ -1,0 +1,51 @@
+"""Validate model files as a training validates itself, with given shares of a tomogram's own statistics.
+
+The validation tomograms of `tomotwin train` (ten species trained on, ten never seen, seed 4711) are simulated into --work once. For
+each model and share: median F1 and mean best possible F1 of the seen and the unseen species. With --release the model of the
+last share given is written, as a file that `benchmarks/release.py` takes.
+
+Run: python benchmarks/validation.py MODEL.safetensors ... --work DIR --shares 0 0.5 0.75 1
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tomotwin_core.model import EmbeddingNetwork, load_model, save_model
+from tomotwin_core.structures.library import load_library
+from tomotwin_core.training.settings import ValidationSettings
+from tomotwin_core.training.validation import open_validation, simulate_validation, summary, validate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", help="model files, or released")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.75], help="of own statistics (default: 0.75)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--release", type=Path, metavar="FILE.safetensors")
+    options = parser.parse_args()
+    library, settings = load_library(), ValidationSettings()
+    trained, folder = library.ids("train"), options.work / "validation"
+    simulate_validation(folder, library, sorted(trained), settings, options.device)
+    tomograms = open_validation(folder, options.work / "cache")
+    print(f"{'model':>24} {'share':>6}   seen: median F1 (mean best)   unseen")
+    for name in options.models:
+        model = load_model(name)
+        for share in options.shares:
+            network = EmbeddingNetwork(replace(model.network.settings, own_statistics=share))
+            network.load_state_dict(model.network.state_dict())
+            found = summary(validate(network.eval(), tomograms, trained, settings.examples, device=options.device))
+            seen, unseen = (
+                f"{found[f'median_f1_{group}']:.2f} ({found[f'mean_best_f1_{group}']:.3f})" for group in ("seen", "unseen")
+            )
+            print(f"{Path(name).stem:>24} {share:6.2f}   {seen:27} {unseen}", flush=True)
+            if options.release:
+                kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
+                save_model(options.release, network, kept)
+
+
+if __name__ == "__main__":
+    main()
