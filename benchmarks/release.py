@@ -3,8 +3,9 @@
 Run: python benchmarks/release.py TRAINED/model.safetensors heldout.json trained.json ...
 The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensors --group GROUP --out GROUP.csv` wrote.
 
-     python benchmarks/release.py TRAINED/model.safetensors --start START.safetensors --share 0.7 --out BETWEEN.safetensors
-writes the model that lies so far from the one that the training started from to the trained one.
+     python benchmarks/release.py TRAINED/model.safetensors --start START.safetensors --share 0.7 --own-statistics 0.5 --out BETWEEN.safetensors
+writes the model that lies so far from the one that the training started from to the trained one, with that share of a tomogram's own
+statistics (by default the trained one's).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import csv
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.model import load_model, save_model
+from tomotwin_core.model import EmbeddingNetwork, load_model, save_model
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
 from tomotwin_core.model.widening import between
 
@@ -31,13 +33,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
     parser.add_argument("--start", help="the model that the training started from")
     parser.add_argument("--share", type=float, default=1.0, help="of the way from the start to the trained one")
+    parser.add_argument("--own-statistics", type=float, metavar="SHARE", help="of a tomogram, in what is written with --start")
     options = parser.parse_args()
+    if options.start and options.out == RELEASED_MODEL:
+        parser.error("--start: give --out, too; what is written is not measured yet and no release")
     model = load_model(options.model)
     kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
     if options.start:
         seed = model.card["training"]["settings"]["training"]["seed"]
-        network = between(load_model(options.start).network, model.network, options.share, seed)
-        save_model(options.out, network, kept)
+        start = load_model(options.start)
+        mixed = between(start.network, model.network, options.share, seed)
+        share = mixed.settings.own_statistics if options.own_statistics is None else options.own_statistics
+        network = EmbeddingNetwork(replace(mixed.settings, own_statistics=share))
+        network.load_state_dict(mixed.state_dict())
+        save_model(options.out, network, {**kept, "between": {"start": start.hash, "end": model.hash, "share": options.share}})
         print(options.out, weights_hash(network))
         return
     figures = {}

@@ -1,8 +1,7 @@
 """Validate model files as a training validates itself, with given shares of a tomogram's own statistics.
 
 The validation tomograms of `tomotwin train` (ten species trained on, ten never seen, seed 4711) are simulated into --work once. For
-each model and share: median F1 and mean best possible F1 of the seen and the unseen species. With --release the model of the
-last share given is written, as a file that `benchmarks/release.py` takes.
+each model and share: median F1 and mean best possible F1 of the seen and the unseen species.
 
 Run: python benchmarks/validation.py MODEL.safetensors ... --work DIR --shares 0 0.5 0.75 1
 """
@@ -13,7 +12,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.model import EmbeddingNetwork, load_model, save_model
+from tomotwin_core.model import EmbeddingNetwork, load_model
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.training.settings import ValidationSettings
 from tomotwin_core.training.validation import open_validation, simulate_validation, summary, validate
@@ -25,7 +24,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.75], help="of own statistics (default: 0.75)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--release", type=Path, metavar="FILE.safetensors")
     options = parser.parse_args()
     library, settings = load_library(), ValidationSettings()
     trained, folder = library.ids("train"), options.work / "validation"
@@ -42,9 +40,6 @@ def main() -> None:
                 f"{found[f'median_f1_{group}']:.2f} ({found[f'mean_best_f1_{group}']:.3f})" for group in ("seen", "unseen")
             )
             print(f"{Path(name).stem:>24} {share:6.2f}   {seen:27} {unseen}", flush=True)
-            if options.release:
-                kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
-                save_model(options.release, network, kept)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,21 @@ def test_pieces_for_statistics_are_of_all_the_volume_and_read_few_planes(shape: 
     assert seen.min() == 0 and len(np.unique(seen)) - 1 > 0.85 * shape[2], "margins, and nearly every column"
 
 
+def test_many_gold_beads_have_no_say_in_a_tomograms_statistics_and_a_few_are_left() -> None:
+    plain = np.random.default_rng(2).uniform(0.5, 1.0, (52, 80, 80)).astype(np.float32)
+
+    def with_beads(every: int) -> np.ndarray:
+        volume = plain.copy()
+        for z, y, x in np.ndindex(52 // every, 80 // every, 80 // every):
+            at = tuple(slice(every * i + 2, every * i + 5) for i in (z, y, x))
+            volume[at] = 6.0
+        return volume
+
+    many, few = with_beads(13), with_beads(40)
+    assert all(piece.max() <= 1.0 and (piece > 0).any() for piece in sampled_pieces(many))
+    assert all(piece.max() == 6.0 for piece in sampled_pieces(few))
+
+
 def test_bfloat16_gives_nearly_the_same_and_auto_takes_it_where_it_is_fast(tmp_path: Path) -> None:
     model, volume = load_model("released"), noise((34, 38, 40))
     (exact, logits), (rounded, rounded_logits) = (

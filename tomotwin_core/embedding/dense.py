@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from tomotwin_core.model.network import HALF_WINDOW, STRIDE, EmbeddingNetwork, folded, split_output
 from tomotwin_core.model.statistics import suited
@@ -23,6 +24,8 @@ TILE_CPU, TILE_GPU = 48, 80
 # Pieces of a tomogram that its statistics are taken from (z, y, x in model voxels), like a training's mini-tomograms.
 # How many at least and at most, in how many layers at most, and the steps of a sequence that covers a square evenly (Roberts' R2).
 _PIECE, _PIECE_MARGIN, _PIECES, _LEVELS = (52, 136, 136), (16, 8, 8), (3, 9), 3
+# Deviations that only gold and dirt reach, how many such voxels are many, and how far around them.
+_EXTREME, _MANY_EXTREMES, _EXTREME_HALO_VOX = 5.0, 0.0015, 3
 _EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 Precision = Literal["auto", "float32", "bfloat16"]
 Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
@@ -151,6 +154,10 @@ def sampled_pieces(volume: Voxels | np.ndarray) -> Iterator[np.ndarray]:
             y, x = (round((step * (index + 1)) % 1.0 * room) for step, room in zip(_EVEN_STEPS, free[1:], strict=True))
             piece = planes[:, y : y + _PIECE[1], x : x + _PIECE[2]]
             if (piece != 0).mean() > 0.5:
+                gold = np.abs(piece) > _EXTREME
+                if gold.mean() > _MANY_EXTREMES:  # or a tomogram full of beads would be seen as if they were its molecules
+                    gold = ndimage.binary_dilation(gold, iterations=_EXTREME_HALO_VOX)
+                    piece = np.where(gold, np.float32(0.0), piece)
                 yield np.pad(piece, [(m, m) for m in _PIECE_MARGIN])
 
 

@@ -48,7 +48,7 @@ class NetworkSettings:
     widths: tuple[int, int, int, int, int] = (24, 32, 48, 96, 128)
     head: int = 192
     embedding_size: int = EMBEDDING_SIZE
-    own_statistics: float = 0.75
+    own_statistics: float = 0.5
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
