@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="model files, or released")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.75], help="of own statistics (default: 0.75)")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.5], help="of own statistics (default: 0.5)")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     library, settings = load_library(), ValidationSettings()

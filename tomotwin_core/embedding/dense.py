@@ -24,9 +24,9 @@ TILE_CPU, TILE_GPU = 48, 80
 # Pieces of a tomogram that its statistics are taken from (z, y, x in model voxels), like a training's mini-tomograms.
 # How many at least and at most, in how many layers at most, and the steps of a sequence that covers a square evenly (Roberts' R2).
 _PIECE, _PIECE_MARGIN, _PIECES, _LEVELS = (52, 136, 136), (16, 8, 8), (3, 9), 3
+_EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 # Deviations that only gold and dirt reach, how many such voxels are many, and how far around them.
 _EXTREME, _MANY_EXTREMES, _EXTREME_HALO_VOX = 5.0, 0.0015, 3
-_EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 Precision = Literal["auto", "float32", "bfloat16"]
 Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
 
