@@ -14,11 +14,11 @@ import argparse
 import csv
 import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.model import EmbeddingNetwork, load_model, save_model
+from tomotwin_core.model import load_model, save_model
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
+from tomotwin_core.model.statistics import with_share
 from tomotwin_core.model.widening import between
 
 
@@ -42,10 +42,9 @@ def main() -> None:
     if options.start:
         seed = model.card["training"]["settings"]["training"]["seed"]
         start = load_model(options.start)
-        mixed = between(start.network, model.network, options.share, seed)
-        share = mixed.settings.own_statistics if options.own_statistics is None else options.own_statistics
-        network = EmbeddingNetwork(replace(mixed.settings, own_statistics=share))
-        network.load_state_dict(mixed.state_dict())
+        network = between(start.network, model.network, options.share, seed)
+        if options.own_statistics is not None:
+            network = with_share(network, options.own_statistics)
         save_model(options.out, network, {**kept, "between": {"start": start.hash, "end": model.hash, "share": options.share}})
         print(options.out, weights_hash(network))
         return

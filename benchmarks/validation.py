@@ -9,10 +9,10 @@ Run: python benchmarks/validation.py MODEL.safetensors ... --work DIR --shares 0
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from tomotwin_core.model import EmbeddingNetwork, load_model
+from tomotwin_core.model import load_model
+from tomotwin_core.model.statistics import with_share
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.training.settings import ValidationSettings
 from tomotwin_core.training.validation import open_validation, simulate_validation, summary, validate
@@ -33,9 +33,8 @@ def main() -> None:
     for name in options.models:
         model = load_model(name)
         for share in options.shares:
-            network = EmbeddingNetwork(replace(model.network.settings, own_statistics=share))
-            network.load_state_dict(model.network.state_dict())
-            found = summary(validate(network.eval(), tomograms, trained, settings.examples, device=options.device))
+            network = with_share(model.network, share)
+            found = summary(validate(network, tomograms, trained, settings.examples, device=options.device))
             seen, unseen = (
                 f"{found[f'median_f1_{group}']:.2f} ({found[f'mean_best_f1_{group}']:.3f})" for group in ("seen", "unseen")
             )

@@ -7,7 +7,6 @@ particles at a face are embedded too. Memory is that of a slab and a tile.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -86,9 +85,8 @@ class DenseEmbedder:
 
     def suit(self, volume: Voxels | np.ndarray) -> None:
         """Take the statistics of a volume, as `tiles` does before it looks at one."""
-        if self._trained.settings.own_statistics:
-            trained = copy.deepcopy(self._trained).to(self.device)
-            self.network = self._prepared(suited(trained, sampled_pieces(volume), half=self.precision == "bfloat16"))
+        half = self.precision == "bfloat16"
+        self.network = self._prepared(suited(self._trained, sampled_pieces(volume), self.device, half))
 
     def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Embeddings per side (z, y, x) of the equal tiles that a tomogram of `shape` model voxels is cut into."""

@@ -45,8 +45,7 @@ def examples_of_subtomograms(
     windows = np.stack([_window(file, voxel_size_A, contrast) for file in files])
     with torch.inference_mode():
         # Of few boxes the statistics would be those of what is in them.
-        suits = model.network.settings.own_statistics and len(windows) >= _FEWEST_FOR_STATISTICS
-        network = suited(model.network.to(device), [windows] if suits else [])
+        network = suited(model.network, [windows] if len(windows) >= _FEWEST_FOR_STATISTICS else [], device)
         parts = [network(part.to(device))[0].cpu().numpy() for part in torch.from_numpy(windows)[:, None].split(64)]
     return Examples(name, np.concatenate(parts), diameter_A, f"{len(files)} subtomograms")
 
