@@ -104,16 +104,17 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
     point(protocol.allPicks, picked, "output3DCoordinates")
     protocol = launch(protocol)
     assert [target.name for target in protocol._getTargets()] == ["4v6x", "1dzl"]
-    after = {
-        (item.getGroupId(), *np.round(item.getPosition(BOTTOM_LEFT_CORNER)).astype(int)): item.getScore()
+    # A refitted reference moves the top of a hill by a voxel here and there: the same pick is the nearest one of its group.
+    after = [
+        (item.getGroupId(), item.getScore(), *item.getPosition(BOTTOM_LEFT_CORNER))
         for item in protocol.output3DCoordinates.iterCoordinates()
-    }
-    # Rivals: what scored so low that no threshold takes it is none, and no refit has to push it further down.
-    rivals = [(group, score, *xyz) for group, score, *xyz in everything if (group, *xyz) in after and score > 0.5]
-    changes = {
-        is_good: [after[(group, *xyz)] - score for group, score, *xyz in rivals if (tuple(xyz) in best) == is_good]
-        for is_good in (True, False)
-    }  # fmt: skip
+    ]
+    changes: dict[bool, list[float]] = {True: [], False: []}
+    for group, score, *xyz in everything:
+        away, new = min((float(np.linalg.norm(np.subtract(at, xyz))), s) for g, s, *at in after if g == group)
+        if away < 2:
+            changes[tuple(xyz) in best].append(new - score)
+    assert len(changes[True]) == len(best)
     assert np.mean(changes[True]) > np.mean(changes[False])
 
 
