@@ -153,6 +153,7 @@ def facts_in_words(session: ClustersSession) -> str:
 
 def _facts(facts: Any) -> List[str]:
     numbers = [
+        _number(facts, "certainty", "certainty {:.2f}"),
         _number(facts, "diameter_A", "about {:.0f} Å wide"),
         _number(facts, "density_per_um3", "{:.0f} per µm³"),
         _number(facts, "compactness", "compactness {:.2f}"),

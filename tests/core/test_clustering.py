@@ -1,6 +1,7 @@
 """Clusters: planted groups come back with their members, noise stays noise, averages show what was planted."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.clustering import manifold as manifold_module
+from tomotwin_core.clustering.atlas import JUNK
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
 from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
@@ -22,7 +24,7 @@ from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
-from tomotwin_core.clustering.views import middle, mingling, rejoined
+from tomotwin_core.clustering.views import middle, mingling, rejoined, settled
 from tomotwin_core.picking.references import Space
 
 SHAPE = (28, 40, 40)
@@ -192,6 +194,46 @@ def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     assert proposals[0].density_per_um3 == pytest.approx(40 / 0.4**3, rel=1e-3)
 
 
+def test_filaments_are_long_and_what_only_looks_like_them_is_judged_without_them() -> None:
+    rng = np.random.default_rng(0)
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(8, 96))
+    atlas = atlas_with(middles, copies=20)
+    filament, molecule = JUNK.index("filament"), len(JUNK)
+    along = np.stack([np.linspace(300, 3700, 40), np.linspace(800, 1500, 40), np.full(40, 1000.0)], 1)
+    scattered = apart((3700, 1900, 3700), 40, 350, margin=200) + [0.0, 1900, 0]
+    ends = [0.6 * middles[filament] + 0.5 * middles[molecule]] * 40
+    looks = np.concatenate([[middles[filament]] * 40, ends]) + rng.normal(scale=0.2, size=(80, 96))
+    line, clumps = np.arange(40), np.arange(40, 80)
+    scene = scene_with(np.concatenate([along, scattered]), looks.astype(np.float32))
+    found = signs(scene, atlas)
+    assert found.looks[line, filament].min() > 0.9 and (found.looks[clumps, filament] == 0).all()
+    assert [kind_of(scene, found, rows)[0] for rows in (line, clumps)] == ["filament", "species"]
+    # The same looks in a line are a filament, and a line cut short is none.
+    scene = scene_with(np.concatenate([along[:4], along + [0, 1000, 0]]), looks[36:].astype(np.float32))
+    found = signs(scene, atlas)
+    assert (found.looks[:4, filament] == 0).all() and found.looks[4:, filament].min() > 0.5
+    # In a small tomogram a filament that crosses half of it is long.
+    small = scene_with(along[:4], looks[:4].astype(np.float32), side_A=500.0)
+    assert signs(small, atlas).looks[:, filament].min() > 0.9
+
+
+def test_the_surest_proposals_come_first_however_small() -> None:
+    rng = np.random.default_rng(0)
+    middles = np.random.default_rng(5).normal(scale=3.0, size=(10, 96))
+    atlas = atlas_with(middles, copies=20)
+    doubtful = middles[[len(JUNK) + 1] * 60]
+    doubtful[::3] = middles[JUNK.index("ice")]
+    looks = np.concatenate([doubtful, middles[[len(JUNK)] * 12]]) + rng.normal(scale=0.2, size=(72, 96))
+    scene = scene_with(apart((3700,) * 3, 72, 350, margin=300).astype(float), looks.astype(np.float32))
+    label = np.repeat([0, 1], [60, 12])
+    small, large = proposals_of(scene, label, atlas, signs(scene, atlas))
+    assert (small.kind, small.count, large.kind, large.count) == ("species", 12, "species", 60)
+    assert small.certainty == pytest.approx(1.0) and large.certainty == pytest.approx(2 / 3, abs=0.02)
+    # Without a library no one knows, and the largest comes first.
+    large, small = proposals_of(scene, label, None, signs(scene, None))
+    assert (large.count, large.certainty, small.count) == (60, None, 12)
+
+
 def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
     rng = np.random.default_rng(0)
     middles = np.random.default_rng(5).normal(scale=3.0, size=(11, 96))
@@ -244,7 +286,7 @@ def test_very_many_candidates_are_put_among_those_that_were_mapped(monkeypatch: 
 
 def test_of_hundreds_of_junk_clusters_the_first_are_shown_and_the_others_counted() -> None:
     def one(number: int, kind: str) -> Proposal:
-        return Proposal(f"cluster_{number:02d}", kind, "", 6, {"t": 6}, 1.0, 0.9, 100.0, (), tuple(range(6)), (0,))  # type: ignore[arg-type]
+        return Proposal(f"cluster_{number:02d}", kind, "", None, 6, {"t": 6}, 1.0, 0.9, 100.0, (), tuple(range(6)), (0,))  # type: ignore[arg-type]
 
     many = [one(i, kind) for i, kind in enumerate(["species"] * 7 + ["unsure"] * 6 + ["ice"] * 15 + ["edge"] * 4)]
     assert [p.name for p in many if p not in shown(many)] == ["cluster_25", "cluster_26", "cluster_27"]
@@ -267,6 +309,20 @@ def test_views_of_one_molecule_are_rejoined_and_other_molecules_stay_apart() -> 
     # What is no species takes no part.
     np.testing.assert_array_equal(rejoined(vectors, label, np.array([1, 2]), spread), label)
     np.testing.assert_array_equal(rejoined(vectors, label, np.array([0]), spread), label)
+
+
+def test_neighbours_have_the_last_word_where_nearly_all_agree() -> None:
+    vectors, truth = planted_groups([40, 40], noise=0)
+    label = truth.copy()
+    label[[3, 7]], label[[50, 60]] = 1, -1  # four that were put wrong
+    spread = replace(scatter(), between=np.linspace(0.1, 6, 8))
+    settled_label, agreeing = settled(vectors, label, spread)
+    np.testing.assert_array_equal(settled_label, truth)
+    assert (agreeing > 0.7).all()
+    mixed = np.random.default_rng(0).integers(0, 2, 80)  # where neighbours do not agree they change little
+    assert (settled(vectors, mixed, spread)[0] == mixed).mean() > 0.6
+    few = settled(vectors[:5], label[:5], spread)
+    np.testing.assert_array_equal(few[0], label[:5])
 
 
 def test_two_groups_mingle_where_they_are_one_and_not_across_a_gap() -> None:

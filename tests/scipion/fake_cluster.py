@@ -81,7 +81,7 @@ def _described(name: str, members: list[dict], chosen: bool, out: Path) -> dict:
         file.voxel_size = 10.0
     return {
         "name": name, "kind": "membrane" if kind == MEMBRANE and not chosen else "species", "why": "planted",
-        "count": len(members), "count_by_tomogram": {}, "density_per_um3": 1.0, "compactness": 0.9,
+        "count": len(members), "count_by_tomogram": {}, "certainty": 0.9, "density_per_um3": 1.0, "compactness": 0.9,
         "diameter_A": DIAMETER_A + kind, "nearest": [{"name": f"{kind}abc", "score": 0.8}],
         "members": [row["id"] for row in members], "medoids": [members[0]["id"]],
         "average": f"averages/{name}.mrc", "gallery": None,

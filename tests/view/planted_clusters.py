@@ -65,7 +65,7 @@ def write_folder(folder: Path, counts: tuple[int, int, int, int] = (12, 8, 10, 6
             {
                 "name": cluster, "kind": kind, "why": f"{cluster} stands apart.", "count": len(members[cluster]),
                 "count_by_tomogram": {name: len(members[cluster][i::2]) for i, name in enumerate(NAMES)},
-                "density_per_um3": 1234.0, "compactness": 0.87, "diameter_A": DIAMETERS_A[cluster],
+                "certainty": 0.93, "density_per_um3": 1234.0, "compactness": 0.87, "diameter_A": DIAMETERS_A[cluster],
                 "nearest": [{"name": "4v6x", "score": 0.91}, {"name": "1dzl", "score": 0.4}],
                 "members": members[cluster], "medoids": members[cluster][:2], "average": None,
                 "gallery": f"gallery/{cluster}.png",

@@ -221,7 +221,7 @@ def test_a_selection_becomes_a_cluster_by_a_key_and_without_one_it_is_said_what_
 def test_gallery_and_facts_are_those_of_the_cluster_at_hand_and_of_all_it_is_made_of(window: Any, folder: Path) -> None:
     wait(window, lambda: "6, TS_b 6" in window.facts.cget("text"))
     text = window.facts.cget("text")
-    for words in ("cluster_01: species, picked", "12 members", "about 100 Å wide, 1234 per µm³, compactness 0.87",
+    for words in ("cluster_01: species, picked", "12 members", "certainty 0.93, about 100 Å wide, 1234 per µm³, compactness 0.87",
                   "most like: 4v6x 0.91, 1dzl 0.40", "cluster_01 stands apart."):  # fmt: skip
         assert words in text
     assert window.gallery.paths == [str(folder / "gallery" / "cluster_01.png")]

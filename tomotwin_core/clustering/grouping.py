@@ -119,7 +119,7 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
     label = _merged(turned, label, scatter)
     label, probability = _sorted(turned, label, scatter)
     label = _merged(turned, label, replace(scatter, widths=_LOOSE * scatter.widths))
-    return _named(label, probability, fewest)
+    return named(label, probability, fewest)
 
 
 def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter) -> np.ndarray:
@@ -282,7 +282,8 @@ def _split(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, fewest: int
     return label
 
 
-def _named(label: np.ndarray, probability: np.ndarray, fewest: int) -> tuple[np.ndarray, np.ndarray]:
+def named(label: np.ndarray, probability: np.ndarray, fewest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Groups numbered anew, the largest first, those of less than `fewest` members and their probabilities put to noise."""
     out = np.full(len(label), -1)
     counts = np.bincount(label[label >= 0], minlength=1)
     for rank, k in enumerate(k for k in np.argsort(-counts, kind="stable") if counts[k] >= fewest):

@@ -113,11 +113,12 @@ def shown(proposals: Sequence[Proposal]) -> list[Proposal]:
 
 def described(proposals: Sequence[Proposal]) -> str:
     """The proposals as a table for people, but for most of the junk."""
-    lines = [f"{'cluster':14}{'kind':10}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
+    lines = [f"{'cluster':14}{'kind':10}{'sure':>6}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
     for p in shown(proposals):
         near = ", ".join(f"{n.name} {n.score:.2f}" for n in p.nearest)
+        sure = "" if p.certainty is None else f"{p.certainty:.2f}"
         lines.append(
-            f"{p.name:14}{p.kind:10}{p.count:6d}{p.density_per_um3:9.0f}{p.compactness:9.2f}{p.diameter_A:8.0f}  {near}"
+            f"{p.name:14}{p.kind:10}{sure:>6}{p.count:6d}{p.density_per_um3:9.0f}{p.compactness:9.2f}{p.diameter_A:8.0f}  {near}"
         )
     left = len(proposals) + 1 - len(lines)
     if left:
@@ -174,11 +175,14 @@ def _write_candidates(path: Path, scene: Scene, proposals: Sequence[Proposal], p
 def _write_table(path: Path, proposals: Sequence[Proposal]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["cluster", "kind", "count", "density_per_um3", "compactness", "diameter_A", "nearest", "score", "why"])
+        rows.writerow(
+            ["cluster", "kind", "certainty", "count", "density_per_um3", "compactness", "diameter_A", "nearest", "score", "why"]
+        )
         for p in proposals:
             near = p.nearest[0] if p.nearest else None
             rows.writerow(
-                [p.name, p.kind, p.count, p.density_per_um3, p.compactness, p.diameter_A, near and near.name, near and near.score, p.why]
+                [p.name, p.kind, p.certainty, p.count, p.density_per_um3, p.compactness, p.diameter_A, near and near.name,
+                 near and near.score, p.why]
             )
 
 

@@ -34,7 +34,8 @@ def gallery(averaged: Averaged, proposal: Proposal, path: Path) -> None:
         _show(axes, _middle(box, 0))
     width_nm = averaged.volume.shape[0] * averaged.voxel_size_A / 10
     near = ", ".join(f"{n.name} {n.score:.2f}" for n in proposal.nearest)
-    title = f"{proposal.name} ({proposal.kind}): {proposal.count} members, about {proposal.diameter_A:.0f} A"
+    sure = "" if proposal.certainty is None else f", certainty {proposal.certainty:.2f}"
+    title = f"{proposal.name} ({proposal.kind}): {proposal.count} members{sure}, about {proposal.diameter_A:.0f} A"
     figure.suptitle(f"{title}; boxes {width_nm:.0f} nm\n{'most like ' + near if near else proposal.why}", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)

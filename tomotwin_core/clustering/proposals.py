@@ -1,7 +1,7 @@
 """Proposals: groups of candidates with what a biologist needs to judge them, the best first.
 
-A proposal is a species, or one of the kinds of junk, or unsure. Species are ranked by how much of a cluster they are: the
-number of members times their compactness.
+A proposal is a species, or one of the kinds of junk, or unsure. The surest come first; where no library tells what molecules look
+like, those that are most of a cluster: the number of members times their compactness.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tomotwin_core.clustering.atlas import Atlas
-from tomotwin_core.clustering.kinds import Kind, Signs, kind_of
+from tomotwin_core.clustering.kinds import Kind, Signs, certainty, kind_of
 from tomotwin_core.clustering.parts import likeness, sizes_A
 from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.picking.references import unit
@@ -38,12 +38,13 @@ class Alike:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A group. members, medoids: candidates' numbers.  compactness: mean cosine of members to the others' middle.
-    average, gallery: files in the run's folder, if made."""
+    """A group. members, medoids: candidates' numbers.  certainty: that its members are whole molecules, 0 to 1, None where no library
+    tells.  compactness: mean cosine of members to the others' middle.  average, gallery: files in the run's folder, if made."""
 
     name: str
     kind: Kind
     why: str
+    certainty: float | None
     count: int
     count_by_tomogram: dict[str, int]
     density_per_um3: float
@@ -73,11 +74,15 @@ def proposals_of(
         members = np.flatnonzero(label == k)
         if len(members):
             made.append(_proposal(scene, members, atlas, found, names[k] if names else ""))
-    made.sort(key=lambda p: (_ORDER.index(p.kind), -p.count * max(p.compactness, 0.0)))
+    made.sort(key=_rank)
     if names:
         return made
     width = max(len(str(len(made))), 2)
     return [replace(p, name=f"cluster_{i:0{width}d}") for i, p in enumerate(made, 1)]
+
+
+def _rank(p: Proposal) -> tuple[int, float, float]:
+    return _ORDER.index(p.kind), -(p.certainty or 0.0), -p.count * max(p.compactness, 0.0)
 
 
 def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Signs, name: str) -> Proposal:
@@ -93,10 +98,12 @@ def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Sig
     counts = Counter(scene.tomograms[t].name for t in scene.candidates.tomogram[members])
     volume = scene.volume_um3[np.unique(scene.candidates.tomogram)].sum()
     best = members[np.argsort(-closeness, kind="stable")]
+    sure = certainty(found, members)
     return Proposal(
         name,
         kind,
         why,
+        round(sure, 3) if np.isfinite(sure) else None,
         len(members),
         dict(sorted(counts.items())),
         round(len(members) / float(volume), 2),

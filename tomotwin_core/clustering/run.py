@@ -10,12 +10,12 @@ import numpy as np
 
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
-from tomotwin_core.clustering.grouping import Scatter, grouped
+from tomotwin_core.clustering.grouping import Scatter, grouped, named
 from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.manifold import manifold
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
-from tomotwin_core.clustering.views import rejoined
+from tomotwin_core.clustering.views import rejoined, settled
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
@@ -80,8 +80,10 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
     proposals = proposals_of(scene, label, atlas, found)
     species = label[scene.rows([p.members[0] for p in proposals if p.kind == "species"])]
     joined = rejoined(vectors, label, species, scatter)
-    if (joined != label).any():
-        proposals = proposals_of(scene, joined, atlas, found)
+    final, agreeing = settled(vectors, joined, scatter)
+    if (final != label).any():
+        final, probability = named(final, np.where(final != joined, agreeing, probability), settings.fewest)
+        proposals = proposals_of(scene, final, atlas, found)
     return proposals, probability
 
 

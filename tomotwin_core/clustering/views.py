@@ -6,6 +6,9 @@ other things can. The views of a molecule point the same way from the mean of al
 there are copies that lie between, so that neighbours of members of the one are members of the other.
 
 Only among groups that are known to be of whole molecules: junk has no middle, and would run together.
+
+At last the neighbours have their word: whose nearest candidates are nearly all of another group belongs there, whatever the model of
+round clouds says.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from tomotwin_core.clustering.grouping import Scatter, joined
+from tomotwin_core.picking.references import unit
 
 # Of a pair of groups cosine + 2 x mingling has to be more than 1.03, mingling counting up to a fifth (chosen on simulated tomograms:
 # docs/clustering.md).
 _ENOUGH, _MINGLING, _MOST_MINGLING = 1.03, 2.0, 0.2
 _NEIGHBOURS, _SAMPLED = 5, 200
+# So many of so many nearest candidates overrule which group a candidate is in, looked at so often.
+_OVERRULING, _ASKED, _ROUNDS = 7, 9, 3
 
 
 def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter: Scatter) -> np.ndarray:
@@ -50,6 +56,21 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
     for group in np.unique(into):
         label[rows[group]] = groups[group]
     return label
+
+
+def settled(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) after the neighbours' word, by which a group, or noise (-1), may gain and lose; and the share (n,) of each candidate's
+    neighbours that are of its group then."""
+    label = label.copy()
+    if len(label) <= _ASKED:
+        return label, np.ones(len(label))
+    weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
+    near = NearestNeighbors(n_neighbors=_ASKED).fit(unit(weighted).astype(np.float32)).kneighbors(return_distance=False)
+    for _ in range(_ROUNDS):
+        # What most of them are is the middle one of their sorted labels.
+        wanted = np.sort(label[near], axis=1)[:, _ASKED // 2]
+        label = np.where((label[near] == wanted[:, None]).sum(1) >= _OVERRULING, wanted, label)
+    return label, (label[near] == label[:, None]).mean(1)
 
 
 def middle(members: np.ndarray) -> np.ndarray:
