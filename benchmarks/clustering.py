@@ -10,6 +10,7 @@
             of `species`, which have none in common
   repeat    the first one again with the same seed
   nothing   an empty tomogram (noise and ice with one molecule), pure noise, one species alone, a thousand gold beads
+  filaments two tomograms with actin and microtubules among ten small species: which candidates on them are called so
   scale     synthetic embeddings of 512 x 512 x 200 voxels at 10 A, in a process of its own: one tomogram, and ten that
             share one field (their candidates are clustered jointly)
   full      the tomograms of `benchmarks/accuracy.py --full`, simulated there into the same --work: 512 x 512 x 200 voxels, eleven
@@ -21,16 +22,14 @@ Truth names clusters and judges them, nothing else. Everything is kept in --work
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import os
-import resource
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 from accuracy import some_of_each, without
+from scipy.ndimage import distance_transform_edt
 from sklearn.cluster import KMeans
 
 from tomotwin_core.cli.main import main as tomotwin
@@ -41,10 +40,12 @@ from tomotwin_core.evaluation import evaluate, match, tolerance_A
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import write_mrc
 
-PARTS = ("species", "copies", "together", "repeat", "nothing", "scale", "full")
+PARTS = ("species", "copies", "together", "repeat", "nothing", "filaments", "scale", "full")
 ENOUGH, DEAL, FULL_SEED = 0.7, 6, 105
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
 COPIES = (150, 50, 20, 10)
+# A candidate lies on a filament within so many voxels of it: of a microtubule's wall, so that its lumen is its own.
+ON_FILAMENT_VOX = {"actin": 5, "microtubule": 10}
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def prefix_of(deal: int) -> str:
 
 
 def species(options: argparse.Namespace) -> None:
-    parted, f1 = 0, []
+    parted, f1, first = 0, [], np.zeros(2, int)  # type: ignore[var-annotated]
     prefix = prefix_of(options.deal)
     for index, group in enumerate(groups(options.deal)):
         name = f"{prefix}_{index + 1:02d}"
@@ -112,8 +113,10 @@ def species(options: argparse.Namespace) -> None:
             f1 += [(ours, theirs)] if good and species_ in picks else []
             middle = "{:.2f} {:.2f}".format(*known[species_])
             print(f"{row_of(species_, mass, truth, table[species_])} {middle:>14}{ours:12.2f}{theirs:18.2f}")
+        first += first_good(out, truth)
         print(f"with known middles {sum(min(v) >= ENOUGH for v in known.values())} of {len(group)} would be parted")
     print(f"\n{parted} of 30 species parted (*)")
+    print("of the first five proposals of each tomogram {} part a species; if the largest and most compact came first, {}".format(*first))
     if f1:
         print("median F1 of these: de novo {:.2f}, from five examples {:.2f}".format(*np.nanmedian(f1, axis=0)))
 
@@ -193,50 +196,29 @@ def nothing(options: argparse.Namespace) -> None:
             print(f"    1qvr: {kind}, purity {purity:.2f}, completeness {completeness:.2f}")
 
 
-def scale(options: argparse.Namespace) -> None:
-    from locating import write_field
-
-    rng, folder = np.random.default_rng(options.seed), options.work / "scale"
-    first = folder / "tomo_00.zarr"
-    if not first.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        prototypes = rng.normal(size=(12, 32)).astype(np.float32)
-        prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
-        write_field(first, (200, 512, 512), prototypes, rng.uniform(5, (95, 251, 251), (12 * 150, 3)), rng)
-    for number in range(1, 10):  # the same field under other names
-        other = folder / f"tomo_{number:02d}.zarr"
-        if not other.is_dir():
-            other.mkdir()
-            for part in ("embeddings", "particleness"):
-                (other / part).symlink_to(first / part)
-            attributes = json.loads((first / "zarr.json").read_text())
-            attributes["attributes"]["tomogram"] = other.stem
-            attributes.pop("consolidated_metadata", None)
-            (other / "zarr.json").write_text(json.dumps(attributes))
-    for count in (1, 10):
-        fields = [str(folder / f"tomo_{i:02d}.zarr") for i in range(count)]
-        command = [
-            sys.executable,
-            "-m",
-            "tomotwin_core.cli.main",
-            "cluster",
-            *fields,
-            "--out",
-            str(folder / f"out_{count}"),
-            "--no-library",
-        ]
-        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            command,
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
-            stdout=subprocess.DEVNULL,
-        )
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-        n = len(load_scene(folder / f"out_{count}"))
-        print(f"{count} tomograms: {n} candidates, {time.perf_counter() - start:.0f} s, {processor:.0f} s of processor time, "
-              f"{used.ru_maxrss / 2**20:.2f} GB at most")  # fmt: skip
+def filaments(options: argparse.Namespace) -> None:
+    library, total, on_total, wrong = load_library(), 0, 0, 0
+    others = [g for g in groups(9)[0] if library.entries[g].mass_kDa < 1000]
+    for number, tubes in ((1, 3), (2, 1)):
+        name = f"filaments_{number:02d}"
+        made(options, "filaments", {g: 25 for g in others}, SHAPE, 680 + number, number, "--vesicles", 1, "--gold", 6, "--labels",
+             "--set", "sample.actin=3", "--set", f"sample.microtubules={tubes}")  # fmt: skip
+        out = clustered(options, [name], name)
+        scene, found = load_scene(out), json.loads((out / CLUSTERS).read_text())["clusters"]
+        with (options.work / "data" / "labels.csv").open() as stream:
+            numbers = {row["name"]: int(row["label"]) for row in csv.DictReader(stream)}
+        labels, on = mrcfile.read(options.work / "data" / f"{name}_labels.mrc"), np.zeros(len(scene), bool)
+        for kind, within in ON_FILAMENT_VOX.items():
+            away = distance_transform_edt(labels != numbers[kind])
+            on |= away[tuple(np.round(scene.candidates.xyz[:, ::-1]).astype(int).T)] <= within
+        called = [scene.rows(c["members"]) for c in found if c["kind"] == "filament"]
+        hits = sum(int(on[rows].sum()) for rows in called)
+        wrong += sum(on[rows].mean() < 0.5 for rows in called)
+        species_ = [c for c in found if c["kind"] == "species" and on[scene.rows(c["members"])].mean() >= 0.5]
+        total, on_total = total + hits, on_total + int(on.sum())
+        print(f"{name}: {verdict(out)}\n    {hits} of {on.sum()} candidates on filaments are in {len(called)} clusters called so; "
+              f"{len(species_)} species lie on filaments")  # fmt: skip
+    print(f"{total} of {on_total}; {wrong} clusters called filaments lie elsewhere")
 
 
 def made(
@@ -301,6 +283,20 @@ def best_clusters(out: Path, truths: list[Coordinates]) -> dict[str, tuple[str, 
             best = max(best, one, key=lambda b: min(b[2:]))
         table[name] = best
     return table
+
+
+def first_good(out: Path, truth: Coordinates, count: int = 5) -> np.ndarray:
+    """How many of the first proposals part a species (2,): as they are ranked, and by members times compactness."""
+    scene, found = load_scene(out), json.loads((out / CLUSTERS).read_text())["clusters"]
+    is_of, ranked = labelled(scene, [truth]), [c for c in found if c["kind"] == "species"]
+    largest = sorted(ranked, key=lambda c: -c["count"] * c["compactness"])
+
+    def good(c: dict[str, object]) -> bool:
+        own = is_of[scene.rows(c["members"])]
+        hits = [(int((own == name).sum()), int((truth.label == name).sum())) for name in np.unique(truth.label)]
+        return any(min(h / len(own), h / n) >= ENOUGH for h, n in hits)
+
+    return np.array([sum(map(good, order[:count])) for order in (ranked, largest)])
 
 
 def is_parted(best: tuple[str, str, float, float]) -> bool:
