@@ -23,6 +23,7 @@ from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
 from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
+from tomotwin_core.clustering.references import references_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
 from tomotwin_core.clustering.views import middle, mingling, rejoined, settled
 from tomotwin_core.picking.references import Space
@@ -232,6 +233,22 @@ def test_the_surest_proposals_come_first_however_small() -> None:
     # Without a library no one knows, and the largest comes first.
     large, small = proposals_of(scene, label, None, signs(scene, None))
     assert (large.count, large.certainty, small.count) == (60, None, 12)
+
+
+def test_a_clusters_threshold_is_the_strictest_that_its_members_nearly_agree_with() -> None:
+    rng = np.random.default_rng(3)
+    towards, off = np.eye(SIZE)[:2]
+    # Fifty members ever farther off, two strangers just before the last two, and what has nothing to do with them.
+    angle = np.radians(np.r_[np.linspace(0, 20, 48), 40, 41, 35, 36])
+    mine = np.cos(angle)[:, None] * towards + np.sin(angle)[:, None] * off
+    vectors = np.concatenate([mine, rng.normal(size=(100, SIZE)) - 3 * towards]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    scene = scene_with(rng.uniform(300, 3700, (len(vectors), 3)), np.concatenate([vectors] * 3, axis=1))
+    label = np.where(np.arange(len(vectors)) < 50, 0, -1)
+    references = references_of(scene, proposals_of(scene, label, None, signs(scene, None)))
+    accepted = references.similarity(vectors)[:, 0] >= references.targets[0].threshold
+    # All 50 members with the two strangers have the best F1 (0.98), but the first 46 or 47 alone nearly that.
+    assert not accepted[48:].any() and 44 <= accepted[:48].sum() <= 48
 
 
 def test_groups_inside_of_larger_particles_are_called_parts_of_them() -> None:
