@@ -29,6 +29,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from accuracy import some_of_each, without
+from clustering_scale import scale
 from scipy.ndimage import distance_transform_edt
 from sklearn.cluster import KMeans
 
@@ -59,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     for part in options.parts:
         print(f"\n== {part}, clustering seed {options.seed}")
-        globals()[part](options)
+        {**globals(), "scale": scale}[part](options)
 
 
 def groups(deal: int) -> list[list[str]]:
