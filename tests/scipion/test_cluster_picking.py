@@ -109,6 +109,7 @@ def test_averages_groups_and_summary_tell_what_each_species_is(picked: Any) -> N
     assert (names, diameters) == ({1: "cluster_01", 2: "cluster_02"}, {1: 101.0, 2: 102.0})
     text = "\n".join(picked._summary())
     assert "*Clusters:* 2 species were found." in text
+    assert "*cluster_01*  species,  certainty 0.90,  2 places,  101 Å" in text
     assert "*cluster_06*  membrane,  2 places,  106 Å,  most like 6abc (0.80)" in text
     assert "*5 picks* in 2 tomograms" in text and "*1*  cluster_01,  101 Å,  0.500,  2 picks" in text
     methods = " ".join(picked._methods())

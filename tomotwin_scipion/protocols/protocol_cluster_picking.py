@@ -216,7 +216,8 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         for item in clusters[:MOST_CLUSTERS_SHOWN]:
             nearest = "".join(f",  most like {one['name']} ({one['score']:.2f})" for one in item["nearest"][:1])
             size = f"{item['diameter_A']:.0f} Å" if item.get("diameter_A") else "size not known"
-            lines.append(f"  *{item['name']}*  {item['kind']},  {item['count']} places,  {size}{nearest}")
+            sure = f",  certainty {item['certainty']:.2f}" if item["kind"] == "species" and item.get("certainty") else ""
+            lines.append(f"  *{item['name']}*  {item['kind']}{sure},  {item['count']} places,  {size}{nearest}")
         if len(clusters) > MOST_CLUSTERS_SHOWN:
             lines.append(f"  and {len(clusters) - MOST_CLUSTERS_SHOWN} more, in {os.path.join(folder, 'clusters.csv')}")
         return lines
