@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import mrcfile
@@ -198,7 +199,7 @@ def nothing(options: argparse.Namespace) -> None:
 
 
 def filaments(options: argparse.Namespace) -> None:
-    library, total, on_total, wrong = load_library(), 0, 0, 0
+    library, called, wrong = load_library(), Counter(), 0  # type: ignore[var-annotated]
     others = [g for g in groups(9)[0] if library.entries[g].mass_kDa < 1000]
     for number, tubes in ((1, 3), (2, 1)):
         name = f"filaments_{number:02d}"
@@ -212,14 +213,16 @@ def filaments(options: argparse.Namespace) -> None:
         for kind, within in ON_FILAMENT_VOX.items():
             away = distance_transform_edt(labels != numbers[kind])
             on |= away[tuple(np.round(scene.candidates.xyz[:, ::-1]).astype(int).T)] <= within
-        called = [scene.rows(c["members"]) for c in found if c["kind"] == "filament"]
-        hits = sum(int(on[rows].sum()) for rows in called)
-        wrong += sum(on[rows].mean() < 0.5 for rows in called)
-        species_ = [c for c in found if c["kind"] == "species" and on[scene.rows(c["members"])].mean() >= 0.5]
-        total, on_total = total + hits, on_total + int(on.sum())
-        print(f"{name}: {verdict(out)}\n    {hits} of {on.sum()} candidates on filaments are in {len(called)} clusters called so; "
-              f"{len(species_)} species lie on filaments")  # fmt: skip
-    print(f"{total} of {on_total}; {wrong} clusters called filaments lie elsewhere")
+        kinds = np.full(len(scene), "none", dtype=object)
+        for c in found:
+            rows = scene.rows(c["members"])
+            kinds[rows] = c["kind"]
+            wrong += c["kind"] in ("filament", "species") and (c["kind"] == "filament") != (on[rows].mean() >= 0.5)
+        called.update(kinds[on])
+        print(f"{name}: {verdict(out)}")
+    kinds_ = ", ".join(f"{kind} {count}" for kind, count in called.most_common())
+    print(f"{called.total()} candidates on filaments are in clusters called: {kinds_}")
+    print(f"{wrong} clusters of filaments do not lie on filaments, or of species do")
 
 
 def made(

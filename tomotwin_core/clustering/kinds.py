@@ -34,8 +34,8 @@ _MOLECULES = 0.6
 # Parts of larger particles are said where so many members lie inside of one or look as if they did.
 _PARTS = 0.4
 _EDGE_A = 60.0
-# A filament is a line of places that look like one, no farther apart than this, that reaches so far: of those in simulated tomograms
-# nine in ten are on lines of 850 A, while what looks like filaments where there are none stands in clumps of 330 A.
+# A filament is a line of places that look like one, no farther apart than this, that reaches so far: in simulated tomograms nearly all
+# places on filaments do, and hardly anything that merely looks like them.
 _LINE_STEP_A, _LINE_A = 160.0, 600.0
 # Neighbours within this distance make a sheet where there are so many and their smallest extent is so small beside the next.
 _SHEET_A, _SHEET_FEWEST, _SHEET_FLATNESS = 160.0, 5, 0.25
@@ -151,7 +151,8 @@ def _shares(vectors: np.ndarray, scene: Scene, atlas: Atlas, counting: np.ndarra
 
 
 def _beside_lines(scene: Scene, alike: np.ndarray) -> np.ndarray:
-    """Which candidates (n,) belong to a line or stand beside one: places that are alike (a mask), each near to the next, that reach far."""
+    """Which candidates (n,) belong to a line or stand beside one: places that are `alike` (a mask), each near to the next, and that reach
+    far."""
     out = np.zeros(len(scene), bool)
     for t, info in enumerate(scene.tomograms):
         rows = np.flatnonzero(alike & (scene.candidates.tomogram == t))
