@@ -6,6 +6,10 @@ The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensor
      python benchmarks/release.py TRAINED/model.safetensors --start START.safetensors --share 0.7 --own-statistics 0.5 --out BETWEEN.safetensors
 writes the model that lies so far from the one that the training started from to the trained one, with that share of a tomogram's own
 statistics (by default the trained one's).
+
+     python benchmarks/release.py released --usual-statistics 30 --own-statistics 0.25 --out RECALIBRATED.safetensors
+writes the same weights with the statistics that its batch norms have in so many mini-tomograms taken as most are, where it kept averages
+over all sorts of them. Both can be asked for at once.
 """
 
 from __future__ import annotations
@@ -14,17 +18,24 @@ import argparse
 import csv
 import json
 import statistics
+from itertools import islice
 from pathlib import Path
 
-from tomotwin_core.model import load_model, save_model
+from tomotwin_core.embedding.dense import sampled_pieces
+from tomotwin_core.model import EmbeddingNetwork, load_model, save_model
 from tomotwin_core.model.checkpoint import RELEASED_MODEL, weights_hash
-from tomotwin_core.model.statistics import with_share
+from tomotwin_core.model.statistics import suited, with_share
 from tomotwin_core.model.widening import between
+from tomotwin_core.structures.library import load_library
+from tomotwin_core.training.stream import MiniTomogramStream, StreamSettings
+
+# Of the mini-tomograms whose statistics are taken.
+_SEED = 9
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a file, or released")
     parser.add_argument("figures", nargs="*", type=Path, metavar="GROUP.json")
     parser.add_argument(
         "--demo", type=Path, metavar="scores.csv", help="the table that `make demo` wrote with this model"
@@ -33,19 +44,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RELEASED_MODEL)
     parser.add_argument("--start", help="the model that the training started from")
     parser.add_argument("--share", type=float, default=1.0, help="of the way from the start to the trained one")
-    parser.add_argument("--own-statistics", type=float, metavar="SHARE", help="of a tomogram, in what is written with --start")
+    parser.add_argument("--usual-statistics", type=int, default=0, metavar="N", help="of so many mini-tomograms")
+    parser.add_argument("--own-statistics", type=float, metavar="SHARE", help="of a tomogram, in what is written")
     options = parser.parse_args()
-    if options.start and options.out == RELEASED_MODEL:
-        parser.error("--start: give --out, too; what is written is not measured yet and no release")
+    made = bool(options.start or options.usual_statistics or options.own_statistics is not None)
+    if made and options.out == RELEASED_MODEL:
+        parser.error("give --out, too; what is written is not measured yet and no release")
     model = load_model(options.model)
     kept = {k: v for k, v in model.card.items() if k not in ("format", "network", "hash", "figures")}
-    if options.start:
-        seed = model.card["training"]["settings"]["training"]["seed"]
-        start = load_model(options.start)
-        network = between(start.network, model.network, options.share, seed)
+    if made:
+        network = model.network
+        if options.start:
+            start = load_model(options.start)
+            network = between(start.network, network, options.share, model.card["training"]["settings"]["training"]["seed"])
+            kept["between"] = {"start": start.hash, "end": model.hash, "share": options.share}
+        if options.usual_statistics:
+            network = with_usual_statistics(network, options.usual_statistics)
+            kept["usual_statistics"] = {"model": model.hash, "mini_tomograms": options.usual_statistics, "seed": _SEED}
         if options.own_statistics is not None:
             network = with_share(network, options.own_statistics)
-        save_model(options.out, network, {**kept, "between": {"start": start.hash, "end": model.hash, "share": options.share}})
+        save_model(options.out, network, kept)
         print(options.out, weights_hash(network))
         return
     figures = {}
@@ -72,6 +90,15 @@ def main() -> None:
         training["note"] = options.note
     save_model(options.out, model.network, {**kept, "figures": figures, "training": training})
     print(options.out, model.hash)
+
+
+def with_usual_statistics(network: EmbeddingNetwork, count: int) -> EmbeddingNetwork:
+    """The network with the mean statistics of mini-tomograms like those of its training, all of them taken as most are."""
+    library = load_library()
+    stream = MiniTomogramStream(library, library.ids("train"), StreamSettings(usual=1.0, seed=_SEED))
+    volumes = islice((mini.volume for pair in stream for mini in pair), count)
+    own = suited(with_share(network, 1.0), (next(sampled_pieces(v)) for v in volumes))
+    return with_share(own, network.settings.own_statistics)
 
 
 if __name__ == "__main__":
