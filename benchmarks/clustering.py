@@ -30,7 +30,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from accuracy import some_of_each, without
-from clustering_scale import scale
+from clustering_scale import scale  # noqa: F401 (a part, called by its name)
 from scipy.ndimage import distance_transform_edt
 from sklearn.cluster import KMeans
 
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     for part in options.parts:
         print(f"\n== {part}, clustering seed {options.seed}")
-        {**globals(), "scale": scale}[part](options)
+        globals()[part](options)
 
 
 def groups(deal: int) -> list[list[str]]:
@@ -115,7 +115,7 @@ def species(options: argparse.Namespace) -> None:
             f1 += [(ours, theirs)] if good and species_ in picks else []
             middle = "{:.2f} {:.2f}".format(*known[species_])
             print(f"{row_of(species_, mass, truth, table[species_])} {middle:>14}{ours:12.2f}{theirs:18.2f}")
-        first += first_good(out, truth)
+        first += first_good(out, table)
         print(f"with known middles {sum(min(v) >= ENOUGH for v in known.values())} of {len(group)} would be parted")
     print(f"\n{parted} of 30 species parted (*)")
     print("of the first five proposals of each tomogram {} part a species; if the largest and most compact came first, {}".format(*first))
@@ -289,18 +289,12 @@ def best_clusters(out: Path, truths: list[Coordinates]) -> dict[str, tuple[str, 
     return table
 
 
-def first_good(out: Path, truth: Coordinates, count: int = 5) -> np.ndarray:
+def first_good(out: Path, table: dict[str, tuple[str, str, float, float]], count: int = 5) -> np.ndarray:
     """How many of the first proposals part a species (2,): as they are ranked, and by members times compactness."""
-    scene, found = load_scene(out), json.loads((out / CLUSTERS).read_text())["clusters"]
-    is_of, ranked = labelled(scene, [truth]), [c for c in found if c["kind"] == "species"]
+    parting = {best[0] for best in table.values() if is_parted(best)}  # a species has one such cluster at most
+    ranked = [c for c in json.loads((out / CLUSTERS).read_text())["clusters"] if c["kind"] == "species"]
     largest = sorted(ranked, key=lambda c: -c["count"] * c["compactness"])
-
-    def good(c: dict[str, object]) -> bool:
-        own = is_of[scene.rows(c["members"])]
-        hits = [(int((own == name).sum()), int((truth.label == name).sum())) for name in np.unique(truth.label)]
-        return any(min(h / len(own), h / n) >= ENOUGH for h, n in hits)
-
-    return np.array([sum(map(good, order[:count])) for order in (ranked, largest)])
+    return np.array([sum(c["name"] in parting for c in order[:count]) for order in (ranked, largest)])
 
 
 def is_parted(best: tuple[str, str, float, float]) -> bool:

@@ -129,7 +129,7 @@ def _looks(scene: Scene, atlas: Atlas | None) -> np.ndarray:
     if atlas is None or not len(scene):
         return np.full((len(scene), len(JUNK) + 1), np.nan)
     looks = _shares(scene.vectors, scene, atlas, np.ones(len(atlas.label), bool))
-    away = ~_beside_lines(scene, looks[:, _FILAMENT] > _MAJORITY)
+    away = (looks[:, _FILAMENT] > 0) & ~_beside_lines(scene, looks[:, _FILAMENT] > _MAJORITY)
     looks[away] = _shares(scene.vectors_of(away), scene, atlas, atlas.label != _FILAMENT)
     return looks
 
