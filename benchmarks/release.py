@@ -7,9 +7,9 @@ The JSON files are what `benchmarks/accuracy.py --model TRAINED/model.safetensor
 writes the model that lies so far from the one that the training started from to the trained one, with that share of a tomogram's own
 statistics (by default the trained one's).
 
-     python benchmarks/release.py released --usual-statistics 30 --own-statistics 0.25 --out RECALIBRATED.safetensors
+     python benchmarks/release.py released --usual-statistics 100 --usual-within 0.025 --out RECALIBRATED.safetensors
 writes the same weights with the statistics that its batch norms have in so many mini-tomograms taken as most are, where it kept averages
-over all sorts of them. Both can be asked for at once.
+over all sorts of them; a tomogram's own count from that distance on. Both can be asked for at once.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the way from the start to the trained one")
     parser.add_argument("--usual-statistics", type=int, default=0, metavar="N", help="of so many mini-tomograms")
     parser.add_argument("--own-statistics", type=float, metavar="SHARE", help="of a tomogram, in what is written")
+    parser.add_argument("--usual-within", type=float, metavar="DISTANCE", help="beyond which a tomogram's own statistics count")
     options = parser.parse_args()
-    made = bool(options.start or options.usual_statistics or options.own_statistics is not None)
+    made = options.start or options.usual_statistics or (options.own_statistics, options.usual_within) != (None, None)
     if made and options.out == RELEASED_MODEL:
         parser.error("give --out, too; what is written is not measured yet and no release")
     model = load_model(options.model)
@@ -61,8 +62,7 @@ def main() -> None:
         if options.usual_statistics:
             network = with_usual_statistics(network, options.usual_statistics)
             kept["usual_statistics"] = {"model": model.hash, "mini_tomograms": options.usual_statistics, "seed": _SEED}
-        if options.own_statistics is not None:
-            network = with_share(network, options.own_statistics)
+        network = with_share(network, options.own_statistics, options.usual_within)
         save_model(options.out, network, kept)
         print(options.out, weights_hash(network))
         return
@@ -97,8 +97,8 @@ def with_usual_statistics(network: EmbeddingNetwork, count: int) -> EmbeddingNet
     library = load_library()
     stream = MiniTomogramStream(library, library.ids("train"), StreamSettings(usual=1.0, seed=_SEED))
     volumes = islice((mini.volume for pair in stream for mini in pair), count)
-    own = suited(with_share(network, 1.0), (next(sampled_pieces(v)) for v in volumes))
-    return with_share(own, network.settings.own_statistics)
+    own = suited(with_share(network, 1.0, 0.0), (next(sampled_pieces(v)) for v in volumes))
+    return with_share(own, network.settings.own_statistics, network.settings.usual_within)
 
 
 if __name__ == "__main__":

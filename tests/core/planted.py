@@ -6,18 +6,22 @@ import torch
 from torch import nn
 
 from tomotwin_core.embedding import EmbeddingField
-from tomotwin_core.model import EmbeddingNetwork, NetworkSettings
+from tomotwin_core.model import EMBEDDING_SIZE, EmbeddingNetwork, NetworkSettings
 
 FieldMaker = Callable[..., EmbeddingField]
 
 
 @torch.no_grad()
 def tiny_network(
-    seed: int = 0, widths: tuple[int, int, int, int, int] = (4, 5, 6, 8, 10), head: int = 12, own_statistics: float = 0.0
+    seed: int = 0,
+    widths: tuple[int, int, int, int, int] = (4, 5, 6, 8, 10),
+    head: int = 12,
+    own_statistics: float = 0.0,
+    usual_within: float = 0.0,
 ) -> EmbeddingNetwork:
     """A network as training would leave one: batch norm statistics that are not 0 and 1, windows that come out apart."""
     torch.manual_seed(seed)
-    network = EmbeddingNetwork(NetworkSettings(widths=widths, head=head, own_statistics=own_statistics))
+    network = EmbeddingNetwork(NetworkSettings(widths, head, EMBEDDING_SIZE, own_statistics, usual_within))
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight)

@@ -121,6 +121,14 @@ def test_the_usual_share_of_mini_tomograms_is_taken_as_most_are(
     assert 50 <= drawn.count("usual") <= 70 and drawn.count("any") == 80 - drawn.count("usual")
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.0, True), (0.000001, False), (1.0, True)])
+def test_mini_tomograms_tell_whether_their_statistics_are_usual_ones(
+    library: DensityLibrary, share: float, expected: bool
+) -> None:
+    settings = StreamSettings(shape=(40, 48, 48), species=4, max_copies=3, variants=2, invented=0.0, usual=share)
+    assert all(mini.usual == expected for mini in next(iter(MiniTomogramStream(library, library.ids(), settings))))
+
+
 def test_usual_tomograms_are_taken_within_the_middle_of_what_is_drawn_at_random() -> None:
     drawn = [usual_experiment(np.random.default_rng(seed), FIELD) for seed in range(40)]
     acquisitions = [a for _, a, _ in drawn]

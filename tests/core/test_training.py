@@ -188,6 +188,25 @@ def test_single_and_shared_windows_of_the_same_places_embed_alike(tmp_path: Path
     assert len(label) == 8 and same > 0.99
 
 
+@pytest.mark.parametrize("windows", ["shared", "single"])
+def test_only_usual_mini_tomograms_count_in_the_kept_statistics(tmp_path: Path, windows: str) -> None:
+    plan = replace(PLAN, batch=replace(PLAN.batch, windows=windows), augmentation=AugmentationSettings(rotation=0, shift=0))
+    trainer = Trainer(tmp_path, plan, PlantedSource())
+
+    def kept() -> list[torch.Tensor]:
+        return [t.clone() for n, t in trainer.network.state_dict().items() if "running" in n]
+
+    pair = next(trainer.source.pairs(0, 0))
+    before = kept()
+    trainer._train_on(trainer.batch(tuple(replace(mini, usual=False) for mini in pair), 0))  # type: ignore[arg-type]
+    unusual = kept()
+    trunk = sum("running" in n for n in trainer.network.trunk.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(before[:trunk], unusual[:trunk], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before[trunk:], unusual[trunk:], strict=True))
+    trainer._train_on(trainer.batch(pair, 1))
+    assert not any(torch.equal(a, b) for a, b in zip(unusual, kept(), strict=True))
+
+
 def test_bfloat16_gives_the_same_losses_to_its_own_rounding(tmp_path: Path) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):

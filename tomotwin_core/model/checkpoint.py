@@ -40,8 +40,9 @@ class Model:
 def weights_hash(network: EmbeddingNetwork) -> str:
     """First 16 hexadecimal digits of the SHA-256 of all weights, and of how they are used."""
     digest = hashlib.sha256()
-    if network.settings.own_statistics:  # models from before that keep their names
-        digest.update(f"own_statistics {network.settings.own_statistics:g}".encode())
+    for name in ("own_statistics", "usual_within"):
+        if value := getattr(network.settings, name):  # models from before there was such a thing keep their names
+            digest.update(f"{name} {value:g}".encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -67,7 +68,8 @@ def load_model(path: Path | str | None = None) -> Model:
             raise KeyError("format")
         settings = dict(card["network"])
         settings["widths"] = tuple(settings["widths"])
-        settings.setdefault("own_statistics", 0.0)  # of models from before there was such a thing
+        for name in ("own_statistics", "usual_within"):
+            settings.setdefault(name, 0.0)  # of models from before there was such a thing
         network = EmbeddingNetwork(NetworkSettings(**settings))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -43,12 +43,15 @@ class NetworkSettings:
     embedding_size : numbers of an embedding.
     own_statistics : share that a tomogram's own statistics have in the normalisation of the first three blocks when it is embedded,
     0 to 1; the rest is what training has seen on average.
+    usual_within : distance (model/statistics.py) from what training has seen within which a tomogram is a usual one and its own
+    statistics count for nothing, up to the whole share at four times that; 0 where they always count.
     """
 
     widths: tuple[int, int, int, int, int] = (24, 32, 48, 96, 128)
     head: int = 192
     embedding_size: int = EMBEDDING_SIZE
     own_statistics: float = 0.5
+    usual_within: float = 0.025
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

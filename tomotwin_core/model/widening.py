@@ -1,7 +1,7 @@
 """A wider network that computes what a narrow one does, to train on from there; and the way back from where that led.
 
 New channels look at their input with random weights, and nothing looks at them yet: their outgoing weights are zero. So
-the outputs are those of the narrow network to the last digit, and the gradient reaches the new channels' outgoing
+the outputs are those of the narrow network but for rounding, and the gradient reaches the new channels' outgoing
 weights at the first step, their incoming ones at the second (after Chen, Goodfellow, Shlens 2016, "Net2Net", who split
 channels instead).
 """

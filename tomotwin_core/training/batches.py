@@ -34,11 +34,12 @@ class PartlyListed(MiniTomogram):
 @dataclass(frozen=True)
 class WindowBatch:
     """volume float32 [z, y, x] with margins; corners (n, 3) z, y, x of the windows' first voxels, in trunk positions
-    (voxel / 2) where windows are shared, else in voxels; label (n,) species or BACKGROUND."""
+    (voxel / 2) where windows are shared, else in voxels; label (n,) species or BACKGROUND; usual as its mini-tomogram."""
 
     volume: np.ndarray
     corners: np.ndarray
     label: np.ndarray
+    usual: bool = True
 
 
 def window_batch(
@@ -83,7 +84,7 @@ def window_batch(
         candidates = candidates[((candidates >= 0) & (candidates < grid)).all(1)]
         corners.append(candidates[_away(candidates, centres, tolerance)][:wanted])
     label = np.concatenate([tomogram.label[chosen], np.full(len(corners[1]) + len(corners[2]), BACKGROUND)])
-    return WindowBatch(np.ascontiguousarray(volume, np.float32), np.concatenate(corners), label)
+    return WindowBatch(np.ascontiguousarray(volume, np.float32), np.concatenate(corners), label, tomogram.usual)
 
 
 def turned_about_axes(volume: np.ndarray, xyz: np.ndarray, which: int) -> tuple[np.ndarray, np.ndarray]:

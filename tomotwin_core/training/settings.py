@@ -243,7 +243,7 @@ class TrainingPlan:
         _within("stream", self.stream, invented=(0, 1), usual=(0, 1))
         if min(*self.network.widths, self.network.head, self.network.embedding_size) < 1:
             raise UserError("network: widths, head and embedding_size must be 1 or more")
-        _within("network", self.network, own_statistics=(0, 1))
+        _within("network", self.network, own_statistics=(0, 1), usual_within=(0, None))
         if self.batch.windows == "shared" and (self.augmentation.rotation or self.augmentation.shift):
             raise UserError(
                 "augmentation.rotation and augmentation.shift: shared windows cannot be turned or shifted one by one; "

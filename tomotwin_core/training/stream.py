@@ -45,12 +45,14 @@ def label_in_world(label: torch.Tensor, rank: int) -> torch.Tensor:
 @dataclass(frozen=True)
 class MiniTomogram:
     """volume float32 [z, y, x], normalised, protein bright; xyz (n, 3) voxels; label (n,) index of the species, FURNITURE
-    for gold beads and for places on membranes, filaments and carbon; diameter_A (n,), 0 where there is none."""
+    for gold beads and for places on membranes, filaments and carbon; diameter_A (n,), 0 where there is none; usual: whether
+    its statistics are what the network keeps for later, as those of the ones taken as most are (all, where none is)."""
 
     volume: NDArray[np.float32]
     xyz: NDArray[np.float64]
     label: NDArray[np.intp]
     diameter_A: NDArray[np.float64]
+    usual: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
     def _mini(self, cast: dict[str, _Member], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
         shape = self.settings.shape
         asked = SampleSettings(shape, MODEL_VOXEL_SIZE_A, shape[0] * MODEL_VOXEL_SIZE_A)
-        draw = usual_experiment if rng.random() < self.settings.usual else random_experiment
+        usual = rng.random() < self.settings.usual
+        draw = usual_experiment if usual else random_experiment
         drawn, acquisition, delivery = draw(rng, asked)
         ice = min(drawn.thickness_A / MODEL_VOXEL_SIZE_A, shape[0]) * shape[1] * shape[2]
         masses = {name: member.mass_kDa for name, member in cast.items()}
@@ -160,7 +163,8 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
             reconstruct(series, acquisition).cpu().numpy(), MODEL_VOXEL_SIZE_A, delivery, acquisition
         )
         xyz, label, diameter = _truth(sample, cast, rng)
-        return MiniTomogram(normalise_local(-_as_shape(delivered.astype(np.float32), shape)), xyz, label, diameter)
+        normalised = normalise_local(-_as_shape(delivered.astype(np.float32), shape))
+        return MiniTomogram(normalised, xyz, label, diameter, usual or not self.settings.usual)
 
 
 def _truth(
