@@ -97,7 +97,7 @@ def with_usual_statistics(network: EmbeddingNetwork, count: int) -> EmbeddingNet
     library = load_library()
     stream = MiniTomogramStream(library, library.ids("train"), StreamSettings(usual=1.0, seed=_SEED))
     volumes = islice((mini.volume for pair in stream for mini in pair), count)
-    own = suited(with_share(network, 1.0, 0.0), (next(sampled_pieces(v)) for v in volumes))
+    own = suited(with_share(network, 1.0, 0.0), (next(sampled_pieces(v)) for v in volumes)).network
     return with_share(own, network.settings.own_statistics, network.settings.usual_within)
 
 

@@ -9,10 +9,12 @@ import torch
 from planted import FieldMaker, tiny_network
 from scipy import ndimage
 
+from tomotwin_core.cli.main import main as tomotwin
 from tomotwin_core.embedding import DenseEmbedder, embed_to_disk, grid_shape, open_field, pick_device
 from tomotwin_core.embedding.dense import Tile, chosen_precision, sampled_pieces
 from tomotwin_core.errors import UserError
-from tomotwin_core.model import HALF_WINDOW, STRIDE, WINDOW, EmbeddingNetwork, Model, load_model
+from tomotwin_core.model import HALF_WINDOW, STRIDE, WINDOW, EmbeddingNetwork, Model, load_model, save_model
+from tomotwin_core.model.statistics import suited, with_share
 from tomotwin_core.tomogram import ModelTomogram, open_tomogram, resampled_shape, write_mrc
 
 TOLERANCE = 1e-4
@@ -177,6 +179,24 @@ def test_a_field_on_disk_holds_the_embeddings_and_says_what_made_them(
     k, j, i = 3, 4, 2
     place = np.array([[i, j, k]]) * 20.0 / voxel_size_A + 0.4
     np.testing.assert_allclose(field.at(place)[0], expected[k, j, i], atol=1e-3)
+
+
+def test_a_field_tells_an_unusual_tomogram_and_only_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = noise((60, 80, 80))
+    for name, volume in (("usual", usual), ("coarse", ndimage.gaussian_filter(usual, 2.5))):
+        write_mrc(tmp_path / f"{name}.mrc", volume, 10.0)
+    files = [tmp_path / "usual.mrc", tmp_path / "coarse.mrc"]
+    pieces = sampled_pieces(ModelTomogram(open_tomogram(files[0])))
+    knowing = with_share(suited(tiny_network(own_statistics=1.0), pieces).network, 0.5, 0.025)
+    save_model(tmp_path / "model.safetensors", knowing, {})
+    assert tomotwin(["embed", *map(str, files), "--out", str(tmp_path), "--model", str(tmp_path / "model.safetensors")]) == 0
+    told = capsys.readouterr().out
+    assert "coarse is unlike most of what the network was trained on" in told and "usual is" not in told
+    assert not open_field(tmp_path / "usual.zarr").unusual
+    share = open_field(tmp_path / "coarse.zarr").attributes["statistics_share"]
+    assert 0.1 < share <= 0.5 and f"by {share:.0%}" in told
+    assert tomotwin(["info", str(tmp_path / "coarse.zarr")]) == 0
+    assert "unlike" in capsys.readouterr().out
 
 
 def test_a_dark_tomogram_is_embedded_like_its_bright_negative(tmp_path: Path, model: Model) -> None:

@@ -158,7 +158,7 @@ def test_a_suited_network_normalises_by_the_pieces_and_for_the_rest_as_before(ne
     def suited_with(share: float, *of: np.ndarray) -> EmbeddingNetwork:
         planted = tiny_network(own_statistics=share)
         planted.load_state_dict(before)
-        return suited(planted.train(), of)
+        return suited(planted.train(), of).network
 
     # All of its own, and one piece: what training sees of that piece (whose variance counts one value more).
     own = suited_with(1.0, pieces[0])
@@ -187,12 +187,14 @@ def test_a_tomograms_own_statistics_count_the_more_the_farther_they_lie_from_the
 
     usual = random_volume((53, 53, 53))[0, 0].numpy()  # like what the planted network has seen
     coarse = ndimage.gaussian_filter(2 * usual, 1.5)
-    kept, own = statistics(network), statistics(suited(with_share(network, 1.0, 0.0), [coarse]))
+    kept, own = statistics(network), statistics(suited(with_share(network, 1.0, 0.0), [coarse]).network)
     assert distance(kept, kept) == 0.0 and distance(own, kept) > 0.1
-    for suit, seen, before in zip(statistics(suited(network, [coarse])), own, kept, strict=True):
+    found = suited(network, [coarse])
+    assert found.share == 0.5 and found.distance == pytest.approx(distance(own, kept))
+    for suit, seen, before in zip(statistics(found.network), own, kept, strict=True):
         for halfway, theirs, ours in zip(suit, seen, before, strict=True):
             torch.testing.assert_close(halfway, (theirs + ours) / 2)
-    unchanged = statistics(suited(network, [usual]))
+    unchanged = statistics(suited(network, [usual]).network)
     assert all(torch.equal(a, b) for one, other in zip(unchanged, kept, strict=True) for a, b in zip(one, other, strict=True))
 
 

@@ -44,3 +44,5 @@ def run(options: argparse.Namespace) -> None:
     for source in sorted(sources, key=lambda s: s.name):
         field = embed_to_disk(source, model, options.out / f"{source.name}.zarr", options.contrast, device, precision=options.precision)
         print(f"{field.path}: {' x '.join(map(str, field.shape))} embeddings, one every {field.spacing_A:g} A")
+        if field.unusual:
+            print(f"{field.tomogram} is {field.unusual}")

@@ -55,7 +55,8 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
 
         field = open_field(file)
         grid = " x ".join(map(str, field.shape))
-        return f"embeddings of {field.tomogram} ({field.voxel_size_A:g} A, zyx {field.tomogram_shape}), grid {grid} every {field.spacing_A:g} A, model {field.model_hash}"
+        what = f"embeddings of {field.tomogram} ({field.voxel_size_A:g} A, zyx {field.tomogram_shape}), grid {grid} every {field.spacing_A:g} A, model {field.model_hash}"
+        return f"{what}\n  {field.unusual}" if field.unusual else what
     if name.endswith(".safetensors"):
         return _safetensors(file)
     if name.endswith((".star", ".coords", ".txt")):

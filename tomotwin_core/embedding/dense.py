@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 
 from tomotwin_core.model.network import HALF_WINDOW, STRIDE, EmbeddingNetwork, folded, split_output
-from tomotwin_core.model.statistics import suited
+from tomotwin_core.model.statistics import Suited, suited
 from tomotwin_core.tomogram import Voxels
 
 # Embeddings per side of a tile: small enough for a laptop's memory, large enough that the halo costs little.
@@ -77,6 +77,7 @@ class DenseEmbedder:
         self.device = torch.device(device)
         self.precision = chosen_precision(precision, self.device)
         self._trained = network
+        self.suited = Suited(network)
         self.network = self._prepared(network)
         self.tile = tile or (TILE_GPU if self.device.type == "cuda" else TILE_CPU)
 
@@ -85,8 +86,8 @@ class DenseEmbedder:
 
     def suit(self, volume: Voxels | np.ndarray) -> None:
         """Take the statistics of a volume, as `tiles` does before it looks at one."""
-        half = self.precision == "bfloat16"
-        self.network = self._prepared(suited(self._trained, sampled_pieces(volume), self.device, half))
+        self.suited = suited(self._trained, sampled_pieces(volume), self.device, half=self.precision == "bfloat16")
+        self.network = self._prepared(self.suited.network)
 
     def tile_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Embeddings per side (z, y, x) of the equal tiles that a tomogram of `shape` model voxels is cut into."""

@@ -2,7 +2,7 @@
 
     embeddings    float16 [z, y, x, 32], unit vectors
     particleness  float16 [z, y, x], logits
-    attributes    what made it: tomogram, its voxel size and shape, contrast, model hash, stride, versions
+    attributes    what made it: tomogram, its voxel size and shape, contrast, model hash, stride, versions; how unusual it is
 
 Element (i, j, k) belongs to voxel (2 i, 2 j, 2 k) of the tomogram at the model's voxel size, and so lies at 2 i * 10 A
 from its first voxel's centre. float16 holds similarities to 5e-4; positions are never stored in it.
@@ -30,6 +30,8 @@ from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSo
 _FORMAT = "tomotwin embedding field 1"
 # Planes of a chunk: peaks are looked for plane by plane.
 _CHUNK_PLANES = 16
+# Of a tomogram's own statistics, from which on it is called unusual.
+_NOTABLE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,17 @@ class EmbeddingField:
     @property
     def model_hash(self) -> str:
         return str(self.attributes["model_hash"])
+
+    @property
+    def unusual(self) -> str:
+        """In words, that the tomogram is unlike what the network was trained on; "" where it is not, or nobody looked."""
+        share = float(self.attributes.get("statistics_share", 0.0))
+        if share < _NOTABLE_SHARE:
+            return ""
+        return (
+            f"unlike most of what the network was trained on (distance of statistics {self.attributes['statistics_distance']:.2f}), seen "
+            f"with its own by {share:.0%}; look at its picks before you trust their threshold"
+        )
 
     @property
     def spacing_A(self) -> float:
@@ -154,6 +167,7 @@ def embed_to_disk(
         ):
             embeddings[where] = e.astype(np.float16)
             particleness[where] = p.astype(np.float16)
+        group.attrs.update({"statistics_distance": embedder.suited.distance, "statistics_share": embedder.suited.share})
     return open_field(out)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,19 @@ def with_share(network: EmbeddingNetwork, share: float | None, usual_within: flo
     return other.eval()
 
 
+@dataclass(frozen=True)
+class Suited:
+    """A network for one tomogram; how far that one's statistics lie from the kept ones, and the share that they have in it."""
+
+    network: EmbeddingNetwork
+    distance: float = 0.0
+    share: float = 0.0
+
+
 @torch.no_grad()
 def suited(
     network: EmbeddingNetwork, pieces: Iterable[np.ndarray], device: torch.device | str = "cpu", half: bool = False
-) -> EmbeddingNetwork:
+) -> Suited:
     """A copy of the network for the tomogram that the pieces are of, in evaluation mode, on the device.
 
     pieces : normalised volumes [z, y, x] as the network sees them, or windows (n, z, y, x); each counts alike. Their statistics
@@ -54,7 +63,7 @@ def suited(
     """
     clone = copy.deepcopy(network).to(device).eval()
     if not network.settings.own_statistics:
-        return clone
+        return Suited(clone)
     norms = _norms(clone)
     kept = [(mean.clone(), variance.clone()) for mean, variance in map(_statistics, norms)]
     for norm in norms:
@@ -68,12 +77,13 @@ def suited(
             clone.trunk(windows[:, None] if windows.dim() == 4 else windows[None, None])
         seen = True
     own = [_statistics(norm) for norm in norms]
-    share = share_of(network, distance(own, kept)) if seen else 0.0
+    far = distance(own, kept) if seen else 0.0
+    share = share_of(network, far) if seen else 0.0
     for norm, theirs, ours in zip(norms, own, kept, strict=True):
         for mine, trained in zip(theirs, ours, strict=True):
             mine.copy_(torch.lerp(trained, mine, share) if share else trained)
         norm.eval()
-    return clone
+    return Suited(clone, far, share)
 
 
 def share_of(network: EmbeddingNetwork, far: float) -> float:

@@ -45,7 +45,7 @@ def examples_of_subtomograms(
     windows = np.stack([_window(file, voxel_size_A, contrast) for file in files])
     with torch.inference_mode():
         # Of few boxes the statistics would be those of what is in them.
-        network = suited(model.network, [windows] if len(windows) >= _FEWEST_FOR_STATISTICS else [], device)
+        network = suited(model.network, [windows] if len(windows) >= _FEWEST_FOR_STATISTICS else [], device).network
         parts = [network(part.to(device))[0].cpu().numpy() for part in torch.from_numpy(windows)[:, None].split(64)]
     return Examples(name, np.concatenate(parts), diameter_A, f"{len(files)} subtomograms")
 

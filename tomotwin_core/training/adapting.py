@@ -155,7 +155,7 @@ def _windows(network: EmbeddingNetwork, settings: AdaptSettings, pairs: Any, cou
         for piece in pair:
             batch = window_batch(piece, rng, batch_settings)
             volume = torch.from_numpy(np.ascontiguousarray(batch.volume, np.float32))[None, None].to(device)
-            pooled = suited(network, [batch.volume], device).dense_pooled(volume)
+            pooled = suited(network, [batch.volume], device).network.dense_pooled(volume)
             pooled = network.windows_of(pooled, torch.from_numpy(batch.corners).to(device))
             embedding, particleness = network.embed_pooled(pooled)
             found = (
