@@ -6,8 +6,8 @@ lies in them, but none that was filtered, binned or reconstructed in an unusual 
 its own (Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift adaptation"). They are those of a
 whole tomogram, never of a window: all of its windows are still seen through one and the same network.
 
-How far a tomogram's statistics lie from the kept ones parts the two clearly: with the released model by 0.001 to 0.013 for single
-mini-tomograms taken as most are and up to 0.02 for whole ones with gold and membranes, by 0.04 to 0.4 for mini-tomograms with everything
+How far a tomogram's statistics lie from the kept ones tells the two apart: with the released model by 0.001 to 0.013 for single
+mini-tomograms taken as most are and up to 0.03 for whole ones with gold and membranes, by 0.04 to 0.4 for mini-tomograms with everything
 drawn from wide distributions, by 0.4 for a real lamella in voxels of 31 A.
 """
 
