@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.skipif(not os.path.exists(TOMOTWIN), reason="the engine is not installed here"),
     pytest.mark.usefixtures("real_engine"),
 ]
-QUARTER_A = 60.0
 QUICK = {"binThreads": 2, "steps": 2, "validateEvery": 0, "workers": 0}
 
 
@@ -97,7 +96,9 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
         (item.getGroupId(), item.getScore(), *np.round(item.getPosition(BOTTOM_LEFT_CORNER)).astype(int))
         for item in picked.output3DCoordinates.iterCoordinates()
     ]
-    best = [row[2:] for group in (1, 2) for row in sorted(row for row in everything if row[0] == group)[-5:]]
+    # Of a particle in the outermost voxels half is missing, and where its hill has its top is chance.
+    inner = [row for row in everything if all(0 < at < side - 1 for at, side in zip(row[2:], (90, 80, 50), strict=True))]
+    best = [row[2:] for group in (1, 2) for row in sorted(row for row in inner if row[0] == group)[-5:]]
     good = keep(picked, "good", picked.output3DCoordinates, lambda tsId, *xyz: xyz in best)
     protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1)
     point(protocol.inputEmbeddings, embedded, "Embeddings")
@@ -105,8 +106,7 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
     point(protocol.allPicks, picked, "output3DCoordinates")
     protocol = launch(protocol)
     assert [target.name for target in protocol._getTargets()] == ["4v6x", "1dzl"]
-    # A refitted reference moves the top of a hill a little, at a face more: the same pick is the nearest one of its group within a quarter
-    # of their diameters.
+    # A refitted reference moves the top of a hill by a voxel here and there: the same pick is the nearest one of its group.
     after = [
         (item.getGroupId(), item.getScore(), *item.getPosition(BOTTOM_LEFT_CORNER))
         for item in protocol.output3DCoordinates.iterCoordinates()
@@ -114,9 +114,9 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
     changes: dict[bool, list[float]] = {True: [], False: []}
     for group, score, *xyz in everything:
         away, new = min((float(np.linalg.norm(np.subtract(at, xyz))), s) for g, s, *at in after if g == group)
-        if away * VOXEL_SIZE_A < QUARTER_A:
+        if away < 2:
             changes[tuple(xyz) in best].append(new - score)
-    assert len(changes[True]) >= len(best) - 1, "at a face one may give way to another"
+    assert len(changes[True]) == len(best)
     assert np.mean(changes[True]) > np.mean(changes[False])
 
 
