@@ -22,6 +22,8 @@ from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings
 
 RELEASED_MODEL = Path(__file__).parent / "data" / "released.safetensors"
 _FORMAT = "tomotwin model 1"
+# That models of earlier versions do not have; they are used without.
+_LATER_SETTINGS = ("own_statistics", "usual_within")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Model:
 def weights_hash(network: EmbeddingNetwork) -> str:
     """First 16 hexadecimal digits of the SHA-256 of all weights, and of how they are used."""
     digest = hashlib.sha256()
-    for name in ("own_statistics", "usual_within"):
+    for name in _LATER_SETTINGS:
         if value := getattr(network.settings, name):  # models from before there was such a thing keep their names
             digest.update(f"{name} {value:g}".encode())
     for name, tensor in sorted(network.state_dict().items()):
@@ -68,8 +70,8 @@ def load_model(path: Path | str | None = None) -> Model:
             raise KeyError("format")
         settings = dict(card["network"])
         settings["widths"] = tuple(settings["widths"])
-        for name in ("own_statistics", "usual_within"):
-            settings.setdefault(name, 0.0)  # of models from before there was such a thing
+        for name in _LATER_SETTINGS:
+            settings.setdefault(name, 0.0)
         network = EmbeddingNetwork(NetworkSettings(**settings))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

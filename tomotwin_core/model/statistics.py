@@ -81,7 +81,7 @@ def suited(
     share = share_of(network, far) if seen else 0.0
     for norm, theirs, ours in zip(norms, own, kept, strict=True):
         for mine, trained in zip(theirs, ours, strict=True):
-            mine.copy_(torch.lerp(trained, mine, share) if share else trained)
+            mine.copy_(torch.lerp(trained, mine, share))
         norm.eval()
     return Suited(clone, far, share)
 
@@ -104,9 +104,9 @@ def distance(own: Sequence[Statistics], kept: Sequence[Statistics]) -> float:
 
 
 @contextmanager
-def keeping_statistics(network: EmbeddingNetwork) -> Iterator[None]:
-    """What the trunk sees in training leaves its kept statistics as they are."""
-    norms = _norms(network)
+def counting(network: EmbeddingNetwork, usual: bool) -> Iterator[None]:
+    """What the trunk sees in training counts in the statistics that are kept only where it is usual."""
+    norms = [] if usual else _norms(network)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -33,7 +33,7 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
 from tomotwin_core.model.checkpoint import save_model
 from tomotwin_core.model.network import EmbeddingNetwork, channels_last, split_output
-from tomotwin_core.model.statistics import keeping_statistics
+from tomotwin_core.model.statistics import counting
 from tomotwin_core.progress import duration
 from tomotwin_core.training.augmentation import cut_windows, disturbed
 from tomotwin_core.training.batches import BACKGROUND, WindowBatch, window_batch
@@ -184,7 +184,7 @@ class Trainer:
                 corners = torch.from_numpy(cut.corners).to(self.device)
                 labels.append(torch.from_numpy(cut.label).to(self.device))
                 if plan.batch.windows == "shared":
-                    with _counting_if(cut.usual, self.network):
+                    with counting(self.network, cut.usual):
                         pooled = self.network.dense_pooled(disturbed(volume[None, None], plan.augmentation, rng))
                     inputs.append(self.network.windows_of(pooled, corners))
                 else:
@@ -194,7 +194,7 @@ class Trainer:
             windows = torch.cat(inputs)
             if plan.batch.windows == "single":
                 windows = windows.contiguous(memory_format=torch.channels_last_3d)
-                with _counting_if(all(cut.usual for cut in batch.windows), self.network):
+                with counting(self.network, all(cut.usual for cut in batch.windows)):
                     windows = functional.max_pool3d(self.network.trunk(windows), 3, 2)
             raw = self.network.head(self.network.late(windows)).flatten(1)
         embeddings, particleness = split_output(raw.float())
@@ -342,11 +342,6 @@ class Trainer:
         finally:
             for s, handler in before.items():
                 signal.signal(s, handler)
-
-
-def _counting_if(usual: bool, network: EmbeddingNetwork) -> AbstractContextManager[None]:
-    """What the trunk sees counts in the statistics for later only where it is usual."""
-    return nullcontext() if usual else keeping_statistics(network)
 
 
 def _nearest_neighbour_accuracy(embeddings: torch.Tensor, label: torch.Tensor) -> float:
