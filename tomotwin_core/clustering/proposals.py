@@ -86,12 +86,7 @@ def _rank(p: Proposal) -> tuple[int, float, float]:
 
 
 def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Signs, name: str) -> Proposal:
-    kind, why = kind_of(scene, found, members)
-    near = alike(scene, members, atlas)
-    if kind == "species" and near and near[0].score < _LEAST_LIKENESS:
-        kind, why = "unsure", f"its members are alike, but like no molecule of the library (at best {near[0].score:.2f})"
-    if kind == "unsure" and near and near[0].score > _SURE_LIKENESS:
-        kind, why = "species", f"its middle looks like {near[0].name} of the library ({near[0].score:.2f})"
+    kind, why, near = judged(scene, members, atlas, found)
     units = unit(scene.vectors_of(members))
     others = unit(units.sum(0) - units)
     closeness = (units * others).sum(1) if len(units) > 1 else np.ones(1)
@@ -113,6 +108,17 @@ def _proposal(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Sig
         tuple(int(i) for i in scene.ids[best]),
         tuple(int(i) for i in scene.ids[best[:_MEDOIDS]]),
     )
+
+
+def judged(scene: Scene, members: np.ndarray, atlas: Atlas | None, found: Signs) -> tuple[Kind, str, list[Alike]]:
+    """The kind of a group of rows, why in a sentence, and the molecules that it looks most alike."""
+    kind, why = kind_of(scene, found, members)
+    near = alike(scene, members, atlas)
+    if kind == "species" and near and near[0].score < _LEAST_LIKENESS:
+        kind, why = "unsure", f"its members are alike, but like no molecule of the library (at best {near[0].score:.2f})"
+    if kind == "unsure" and near and near[0].score > _SURE_LIKENESS:
+        kind, why = "species", f"its middle looks like {near[0].name} of the library ({near[0].score:.2f})"
+    return kind, why, near
 
 
 def alike(scene: Scene, members: np.ndarray, atlas: Atlas | None, count: int = _NEAREST) -> list[Alike]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from tomotwin_core.clustering.across import joined_across
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
 from tomotwin_core.clustering.grouping import Scatter, grouped, named
-from tomotwin_core.clustering.kinds import signs
+from tomotwin_core.clustering.kinds import Kind, Signs, signs
 from tomotwin_core.clustering.manifold import manifold
-from tomotwin_core.clustering.proposals import Proposal, proposals_of
+from tomotwin_core.clustering.proposals import Proposal, judged, proposals_of
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
 from tomotwin_core.clustering.views import rejoined, settled
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
-from tomotwin_core.progress import note
+from tomotwin_core.progress import note, progress
 
 _SAMPLED = 20_000
 
@@ -76,15 +78,42 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
     vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
+    tomograms = np.unique(scene.candidates.tomogram)
+    label, probability, kinds = np.full(len(scene), -1), np.zeros(len(scene)), list[Kind]()
+    for t in progress(tomograms, desc="clusters", unit="tomograms"):
+        rows = np.flatnonzero(scene.candidates.tomogram == t)
+        kind = partial(_kinds, scene, rows, atlas, found)
+        own, probability[rows] = _clustered(vectors[rows], scatter, kind, settings)
+        label[rows] = np.where(own >= 0, own + len(kinds), -1)
+        kinds += kind(own)
+    if len(tomograms) > 1:
+        label = joined_across(vectors, label, scene.candidates.tomogram, kinds, scatter)
+        # What is rare in each tomogram may be frequent enough in all of them.
+        left = np.flatnonzero(label < 0)
+        rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
+        label[left] = np.where(rare >= 0, rare + len(kinds), -1)
+        label, probability = named(label, probability, settings.fewest)
+    return proposals_of(scene, label, atlas, found), probability
+
+
+def _clustered(
+    vectors: np.ndarray, scatter: Scatter, kinds: Callable[[np.ndarray], list[Kind]], settings: ClusterSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters among the candidates of one tomogram: label and probability (m,), with the views of one molecule in one cluster.
+
+    kinds : of the groups of a labelling.
+    """
     label, probability = grouped(vectors, scatter, settings.fewest, settings.seed)
-    proposals = proposals_of(scene, label, atlas, found)
-    species = label[scene.rows([p.members[0] for p in proposals if p.kind == "species"])]
+    species = np.flatnonzero([kind == "species" for kind in kinds(label)])
     joined = rejoined(vectors, label, species, scatter)
     final, agreeing = settled(vectors, joined, scatter)
-    if (final != label).any():
-        final, probability = named(final, np.where(final != joined, agreeing, probability), settings.fewest)
-        proposals = proposals_of(scene, final, atlas, found)
-    return proposals, probability
+    if (final == label).all():
+        return label, probability
+    return named(final, np.where(final != joined, agreeing, probability), settings.fewest)
+
+
+def _kinds(scene: Scene, rows: np.ndarray, atlas: Atlas | None, found: Signs, label: np.ndarray) -> list[Kind]:
+    return [judged(scene, rows[label == k], atlas, found)[0] for k in range(label.max(initial=-1) + 1)]
 
 
 def scatter_of(scene: Scene, atlas: Atlas | None) -> Scatter:

@@ -35,21 +35,21 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
     groups = np.sort(among)
     if len(groups) < 2:
         return label
-    weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
+    moved = weighted(vectors, scatter)
     rows = [np.flatnonzero(label == g) for g in groups]
-    middles = np.array([middle(weighted[r]) for r in rows])
+    middles = np.array([middle(moved[r]) for r in rows])
 
     def likeness(i: int, which: np.ndarray) -> np.ndarray:
         out = np.full(len(groups), -np.inf)
         cosines = middles @ middles[i]
         # Mingling is looked at only where it could decide.
         for j in np.flatnonzero(which & (cosines + _MINGLING * _MOST_MINGLING > _ENOUGH)):
-            out[j] = cosines[j] + _MINGLING * min(mingling(weighted[rows[i]], weighted[rows[j]]), _MOST_MINGLING)
+            out[j] = cosines[j] + _MINGLING * min(mingling(moved[rows[i]], moved[rows[j]]), _MOST_MINGLING)
         return out
 
     def join(i: int, j: int) -> None:
         rows[i] = np.sort(np.concatenate([rows[i], rows[j]]))
-        middles[i] = middle(weighted[rows[i]])
+        middles[i] = middle(moved[rows[i]])
 
     into = joined(len(groups), likeness, join, _ENOUGH)
     label = label.copy()
@@ -64,8 +64,7 @@ def settled(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[n
     label = label.copy()
     if len(label) <= _ASKED:
         return label, np.ones(len(label))
-    weighted = scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter))
-    near = NearestNeighbors(n_neighbors=_ASKED).fit(unit(weighted).astype(np.float32)).kneighbors(return_distance=False)
+    near = NearestNeighbors(n_neighbors=_ASKED).fit(unit(weighted(vectors, scatter)).astype(np.float32)).kneighbors(return_distance=False)
     for _ in range(_ROUNDS):
         # What most of them are is the middle one of their sorted labels.
         wanted = np.sort(label[near], axis=1)[:, _ASKED // 2]
@@ -92,6 +91,12 @@ def mingling(one: np.ndarray, other: np.ndarray) -> float:
         return 0.0
     near = NearestNeighbors(n_neighbors=_NEIGHBOURS).fit(both).kneighbors(return_distance=False)
     return float((of[near] != of[:, None]).sum() / (2 * _NEIGHBOURS * min(len(p) for p in parts)))
+
+
+def weighted(vectors: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Vectors (n, d) of the space of comparison about the mean of all molecules, each axis counting as much as it tells which molecule
+    it is."""
+    return np.asarray(scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter)))
 
 
 def _weight(scatter: Scatter) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""The same molecule in several tomograms.
+
+Tomograms are clustered each by itself, and the clusters of different ones joined where they are of the same kind and their middles point
+the same way from the mean of all molecules. That is told much better than whether two candidates are copies of one molecule: the copies of
+two tomograms scatter differently (defocus, thickness, neighbours), but a cluster has all views of its molecule, and its middle
+hardly depends on them. Clusters of one tomogram stay apart: whether they are one was decided there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tomotwin_core.clustering.grouping import Scatter, joined
+from tomotwin_core.clustering.views import middle, weighted
+
+# The cosine that middles need. Of clusters of one unseen molecule in two simulated tomograms 91 in a hundred have it, of different
+# molecules only the most similar (chosen on those: docs/clustering.md).
+_ENOUGH = 0.91
+
+
+def joined_across(
+    vectors: np.ndarray, label: np.ndarray, tomogram: np.ndarray, kinds: Sequence[str], scatter: Scatter
+) -> np.ndarray:
+    """Labels (n,) with clusters of different tomograms that are one in one, which keeps the lowest of their numbers.
+
+    vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise; clusters of one tomogram each.  tomogram : (n,) of each
+    candidate.  kinds : of each cluster, by its number.
+    """
+    count = len(kinds)
+    if count < 2:
+        return label
+    moved = weighted(vectors, scatter)
+    rows = [np.flatnonzero(label == k) for k in range(count)]
+    middles = np.array([middle(moved[r]) for r in rows])
+    there = np.zeros((count, int(tomogram.max()) + 1), bool)
+    there[np.arange(count), [tomogram[r[0]] for r in rows]] = True
+    kind = np.array(kinds)
+
+    def likeness(i: int, _: np.ndarray) -> np.ndarray:
+        may = (kind == kind[i]) & ~(there & there[i]).any(1)
+        return np.where(may, middles @ middles[i], -np.inf)
+
+    def join(i: int, j: int) -> None:
+        rows[i] = np.sort(np.concatenate([rows[i], rows[j]]))
+        middles[i] = middle(moved[rows[i]])
+        there[i] |= there[j]
+
+    into = joined(count, likeness, join, _ENOUGH)
+    return np.where(label >= 0, into[label], -1)
