@@ -7,7 +7,8 @@
             of the picks that follow, fully automatic, and of references from five true positions (which do not count).
   copies    1a7j at 150, 50, 20 and 10 copies among nine other species of 20 copies each
   together  the four tomograms of `copies` in one call, which have the same species, as tomograms of one sample do; and the first two
-            of `species`, which have none in common
+            and all three of `species`, which have none in common
+  sample    the ten species of each of the three tomograms of deal 9 in three tomograms of their own: each by itself, and in one call
   repeat    the first one again with the same seed
   nothing   an empty tomogram (noise and ice with one molecule), pure noise, one species alone, a thousand gold beads
   filaments two tomograms with actin and microtubules among ten small species: which candidates on them are called so
@@ -42,8 +43,9 @@ from tomotwin_core.evaluation import evaluate, match, tolerance_A
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import write_mrc
 
-PARTS = ("species", "copies", "together", "repeat", "nothing", "filaments", "scale", "full")
+PARTS = ("species", "copies", "together", "sample", "repeat", "nothing", "filaments", "scale", "full")
 ENOUGH, DEAL, FULL_SEED = 0.7, 6, 105
+SAMPLE_DEAL, SAMPLE_SEED = 9, 7000
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
 COPIES = (150, 50, 20, 10)
 # A candidate lies on a filament within so many voxels of it: of a microtubule's wall, so that its lumen is its own.
@@ -86,20 +88,7 @@ def species(options: argparse.Namespace) -> None:
     prefix = prefix_of(options.deal)
     for index, group in enumerate(groups(options.deal)):
         name = f"{prefix}_{index + 1:02d}"
-        made(
-            options,
-            prefix,
-            {g: 40 for g in group},
-            SHAPE,
-            100 * options.deal + index,
-            index + 1,
-            "--vesicles",
-            1,
-            "--membranes",
-            1,
-            "--gold",
-            6,
-        )
+        made_of(options, group, prefix, 100 * options.deal + index, index + 1)
         out = clustered(options, [name], name)
         truth = read_truth(options, name)
         table = best_clusters(out, [truth])
@@ -152,17 +141,32 @@ def copies(options: argparse.Namespace) -> None:
 
 
 def together(options: argparse.Namespace) -> None:
-    both = [f"{prefix_of(options.deal)}_{number:02d}" for number in (1, 2)]
-    for label, names in (("one_sample", [f"copies{count}_01" for count in COPIES]), ("together", both)):
-        truths = [read_truth(options, n) for n in names]
-        joint = best_clusters(clustered(options, names, label), truths)
-        apart = [best_clusters(clustered(options, [n], n), [t]) for n, t in zip(names, truths, strict=True)]
-        print(f"{'species':10}" + "".join(f"{n:>14}" for n in names) + f"{'together':>14}   (purity, completeness)")
-        for species_ in sorted(joint):
-            columns = [table.get(species_) for table in (*apart, joint)]
-            print(f"{species_:10}" + "".join("{:>14}".format("{:.2f} {:.2f}".format(*c[2:]) if c else "") for c in columns))
-        counts = [sum(map(is_parted, table.values())) for table in apart]
-        print(f"parted: {' + '.join(map(str, counts))} apart, {sum(map(is_parted, joint.values()))} of {len(joint)} together")
+    prefix = prefix_of(options.deal)
+    three = [f"{prefix}_{number:02d}" for number in (1, 2, 3)]
+    apart_and_joint(options, "one_sample", [f"copies{count}_01" for count in COPIES])
+    apart_and_joint(options, "together" if prefix == "ten" else f"together_{prefix}", three[:2])
+    apart_and_joint(options, f"three_{prefix}", three)
+
+
+def sample(options: argparse.Namespace) -> None:
+    for index, group in enumerate(groups(SAMPLE_DEAL)):
+        names = [f"sample{index + 1}_{number:02d}" for number in (1, 2, 3)]
+        for number, _ in enumerate(names, 1):
+            made_of(options, group, f"sample{index + 1}", SAMPLE_SEED + 10 * index + number, number)
+        apart_and_joint(options, f"sample{index + 1}", names)
+
+
+def apart_and_joint(options: argparse.Namespace, label: str, names: list[str]) -> None:
+    """Print what tomograms part each by itself, and in one call."""
+    truths = [read_truth(options, n) for n in names]
+    joint = best_clusters(clustered(options, names, label), truths)
+    apart = [best_clusters(clustered(options, [n], n), [t]) for n, t in zip(names, truths, strict=True)]
+    print(f"{'species':10}" + "".join(f"{n:>14}" for n in names) + f"{'together':>14}   (purity, completeness)")
+    for species_ in sorted(joint):
+        columns = [table.get(species_) for table in (*apart, joint)]
+        print(f"{species_:10}" + "".join("{:>14}".format("{:.2f} {:.2f}".format(*c[2:]) if c else "") for c in columns))
+    counts = [sum(map(is_parted, table.values())) for table in apart]
+    print(f"parted: {' + '.join(map(str, counts))} apart, {sum(map(is_parted, joint.values()))} of {len(joint)} together")
 
 
 def repeat(options: argparse.Namespace) -> None:
@@ -240,6 +244,11 @@ def made(
         "--voxel-size", 10, "--shape", *shape, "--thickness", shape[0] * 8.5, "--dose", 150, "--defocus", 2, 5, "--seed", seed,
         *more)  # fmt: skip
     embedded(options, f"{prefix}_{first:02d}")
+
+
+def made_of(options: argparse.Namespace, group: list[str], prefix: str, seed: int, number: int) -> None:
+    """The tomogram of that number with forty copies of each molecule of a group, a vesicle, a membrane and gold."""
+    made(options, prefix, {g: 40 for g in group}, SHAPE, seed, number, "--vesicles", 1, "--membranes", 1, "--gold", 6)
 
 
 def embedded(options: argparse.Namespace, name: str) -> None:

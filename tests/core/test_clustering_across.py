@@ -1,0 +1,74 @@
+"""Clusters of several tomograms that are one species."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomotwin_core.clustering.across import joined_across
+from tomotwin_core.clustering.candidates import Candidates
+from tomotwin_core.clustering.grouping import Scatter
+from tomotwin_core.clustering.run import ClusterSettings, proposed
+from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.picking.references import Space
+
+SIZE = 32
+WIDE = Scatter(np.zeros(SIZE), np.eye(SIZE), np.linspace(0.5, 4.0, SIZE), np.array([0.1, 0.2]))
+
+
+def test_clusters_of_one_molecule_are_joined_across_tomograms_and_others_stay_apart() -> None:
+    rng = np.random.default_rng(3)
+    one, other, junk = rng.normal(scale=2.0, size=(3, SIZE))
+    # Of each cluster: middle, tomogram, kind.
+    clusters = [
+        (one, 0, "species"),
+        (other, 0, "species"),
+        (1.2 * one, 1, "species"),  # less noise in there: longer vectors
+        (junk, 1, "ice"),
+        (one, 2, "ice"),  # points the same way, but is of another kind
+        (one, 1, "species"),  # told apart from the other one of its tomogram
+        (other, 2, "species"),
+        (junk, 2, "ice"),
+    ]
+    vectors = np.concatenate([rng.normal(middle, 0.5, (20, SIZE)) for middle, _, _ in clusters] + [rng.normal(size=(5, SIZE))])
+    label = np.r_[np.repeat(np.arange(len(clusters)), 20), np.full(5, -1)]
+    tomogram = np.r_[np.repeat([t for _, t, _ in clusters], 20), np.zeros(5, int)]
+    found = joined_across(vectors, label, tomogram, [kind for _, _, kind in clusters], WIDE)
+    of = found[np.arange(len(clusters)) * 20]
+    np.testing.assert_array_equal(found, np.r_[np.repeat(of, 20), np.full(5, -1)])
+    assert of[1] == of[6] == 1 and of[3] == of[7] == 3 and of[4] == 4
+    assert sorted((of[2], of[5])) in ([0, 2], [0, 5]), "one of the two of that tomogram joins the first, the other stays"
+
+
+def test_what_is_rare_in_each_tomogram_is_found_in_all_of_them() -> None:
+    rng = np.random.default_rng(4)
+    frequent, rare = 4.0 * np.linalg.qr(rng.normal(size=(SIZE, 2)))[0].T
+    tomograms, features, truth = 3, [], []
+    for _ in range(tomograms):
+        features += [rng.normal(frequent, 0.25, (20, SIZE)), rng.normal(rare, 0.25, (4, SIZE)), rng.normal(scale=2.5, size=(200, SIZE))]
+        truth += [0] * 20 + [1] * 4 + [-1] * 200
+    label = labels_of(scene_of(np.concatenate(features).astype(np.float32), tomograms))
+    for kind, count in ((0, 60), (1, 12)):
+        own = np.array(truth) == kind
+        [group] = np.unique(label[own & (label >= 0)])
+        assert (label[own] == group).sum() >= 0.9 * count and (label[~own] == group).sum() <= 0.1 * count
+    assert label.max() + 1 == len(np.unique(label[label >= 0]))
+
+
+def scene_of(features: NDArray, tomograms: int) -> Scene:
+    n = len(features)
+    xyz_A = np.random.default_rng(0).uniform(200, 3800, (n, 3))
+    blank = np.zeros(n, np.float32)
+    names = tuple(f"tomo_{k}" for k in range(tomograms))
+    which = np.repeat(np.arange(tomograms), n // tomograms)
+    table = Candidates(names, which, xyz_A / 10, xyz_A, features, features, blank, blank + 5, blank + 100)
+    infos = tuple(TomogramInfo(name, None, f"{name}.zarr", 10.0, (400, 400, 400)) for name in names)
+    space = Space(np.zeros(SIZE, np.float32), np.eye(SIZE, dtype=np.float32))
+    everything = np.random.default_rng(1).normal(size=(500, SIZE)).astype(np.float32)
+    return Scene(infos, table, np.arange(n), np.zeros((n, 2), np.float32), space, np.eye(SIZE), np.zeros(SIZE), everything, "hash", 1)
+
+
+def labels_of(scene: Scene) -> NDArray:
+    proposals, _ = proposed(scene, None, ClusterSettings())
+    label = np.full(len(scene), -1)
+    for index, proposal in enumerate(proposals):
+        label[scene.rows(proposal.members)] = index
+    return label
