@@ -6,6 +6,8 @@
     scene.py        the candidates of all tomograms in one frame, kept on disk
     manifold.py     the map for the eye (UMAP)
     grouping.py     clusters: a mixture of groups whose spread is known from the atlas; merging and splitting
+    views.py        views of one molecule that came out as several groups joined again
+    across.py       the same species in several tomograms
     kinds.py        membranes, filaments, gold, ice and edges recognised, and parts of larger particles (parts.py)
     proposals.py    clusters described and ranked
     references.py   clusters as references for `tomotwin locate`
