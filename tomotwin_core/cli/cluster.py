@@ -6,9 +6,9 @@
   tomotwin cluster found --leftover --out rare                   another look at what no cluster took
   tomotwin cluster found --recompute --selection mine.json --out closer       or at the candidates of a selection alone
 
-INPUT are embedded tomograms (.zarr), one or many; or the folder of an earlier call. Each tomogram is clustered by itself,
-then clusters of the same species are joined, and what is too rare in each is looked for in all of them. Finding nothing is
-a result too: clusters.json then says in words why. A selection is what the window saves, or by hand:
+INPUT are embedded tomograms (.zarr), one or many; or the folder of an earlier call. Tomograms of one sample are clustered
+together; those that turn out to have few species in common each by itself, and clusters of the same species joined. Finding
+nothing is a result too: clusters.json then says in words why. A selection is what the window saves, or by hand:
 
   {"version": 1, "clusters": [{"name": "ribosome", "from": ["cluster_01", "cluster_03"], "add": [17], "remove": [4, 9]}]}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomotwin_core.clustering.across import joined_across
+from tomotwin_core.clustering.across import joined_across, of_one_sample
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
 from tomotwin_core.clustering.grouping import Scatter, grouped, named
@@ -78,28 +78,36 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
     vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
-    tomograms = np.unique(scene.candidates.tomogram)
+    tomogram = scene.candidates.tomogram
+    tomograms = np.unique(tomogram)
     label, probability, kinds = np.full(len(scene), -1), np.zeros(len(scene)), list[Kind]()
     for t in progress(tomograms, desc="clusters", unit="tomograms"):
-        rows = np.flatnonzero(scene.candidates.tomogram == t)
+        rows = np.flatnonzero(tomogram == t)
         kind = partial(_kinds, scene, rows, atlas, found)
         own, probability[rows] = _clustered(vectors[rows], scatter, kind, settings)
         label[rows] = np.where(own >= 0, own + len(kinds), -1)
         kinds += kind(own)
     if len(tomograms) > 1:
-        label = joined_across(vectors, label, scene.candidates.tomogram, kinds, scatter)
-        # What is rare in each tomogram may be frequent enough in all of them.
-        left = np.flatnonzero(label < 0)
-        rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
-        label[left] = np.where(rare >= 0, rare + len(kinds), -1)
-        label, probability = named(label, probability, settings.fewest)
+        apart, label = label, joined_across(vectors, label, tomogram, kinds, scatter)
+        if of_one_sample(apart, label, kinds):
+            note("most species are in several tomograms, which are clustered together, as ones of one sample")
+            label, probability = _clustered(
+                vectors, scatter, partial(_kinds, scene, np.arange(len(scene)), atlas, found), settings
+            )
+        else:
+            note("the tomograms have few species in common: each is clustered by itself, and what is the same joined")
+            # What is rare in each tomogram may be frequent enough in all of them.
+            left = np.flatnonzero(label < 0)
+            rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
+            label[left] = np.where(rare >= 0, rare + len(kinds), -1)
+            label, probability = named(label, probability, settings.fewest)
     return proposals_of(scene, label, atlas, found), probability
 
 
 def _clustered(
     vectors: np.ndarray, scatter: Scatter, kinds: Callable[[np.ndarray], list[Kind]], settings: ClusterSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters among the candidates of one tomogram: label and probability (m,), with the views of one molecule in one cluster.
+    """Clusters among candidates: label and probability (m,), with the views of one molecule in one cluster.
 
     kinds : of the groups of a labelling.
     """
