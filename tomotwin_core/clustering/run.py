@@ -78,41 +78,45 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
     vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
-    tomogram = scene.candidates.tomogram
-    tomograms = np.unique(tomogram)
-    label, probability, kinds = np.full(len(scene), -1), np.zeros(len(scene)), list[Kind]()
-    for t in progress(tomograms, desc="clusters", unit="tomograms"):
-        rows = np.flatnonzero(tomogram == t)
-        kind = partial(_kinds, scene, rows, atlas, found)
-        own, probability[rows] = _clustered(vectors[rows], scatter, kind, settings)
-        label[rows] = np.where(own >= 0, own + len(kinds), -1)
-        kinds += kind(own)
-    if len(tomograms) > 1:
-        apart, label = label, joined_across(vectors, label, tomogram, kinds, scatter)
-        if of_one_sample(apart, label, kinds):
-            note("most species are in several tomograms, which are clustered together, as ones of one sample")
-            label, probability = _clustered(
-                vectors, scatter, partial(_kinds, scene, np.arange(len(scene)), atlas, found), settings
-            )
-        else:
-            note("the tomograms have few species in common: each is clustered by itself, and what is the same joined")
-            # What is rare in each tomogram may be frequent enough in all of them.
-            left = np.flatnonzero(label < 0)
-            rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
-            label[left] = np.where(rare >= 0, rare + len(kinds), -1)
-            label, probability = named(label, probability, settings.fewest)
+    clustered = partial(_clustered, vectors, scatter, partial(_kinds, scene, atlas, found), settings)
+    everything, tomogram = np.arange(len(scene)), scene.candidates.tomogram
+    parts = [np.flatnonzero(tomogram == t) for t in np.unique(tomogram)]
+    if len(parts) < 2:
+        label, probability = clustered(everything)
+        return proposals_of(scene, label, atlas, found), probability
+    label, probability = np.full(len(scene), -1), np.zeros(len(scene))
+    for rows in progress(parts, desc="clusters", unit="tomograms"):
+        own, probability[rows] = clustered(rows)
+        label[rows] = np.where(own >= 0, own + label.max() + 1, -1)
+    kinds = _kinds(scene, atlas, found, everything, label)
+    joint = joined_across(vectors, label, tomogram, kinds, scatter)
+    if of_one_sample(label, joint, kinds):
+        note("most species are in several tomograms, which are clustered together, as ones of one sample")
+        label, probability = clustered(everything)
+    else:
+        note("the tomograms have few species in common: each is clustered by itself, and what is the same joined")
+        # What is rare in each tomogram may be frequent enough in all of them.
+        left = np.flatnonzero(joint < 0)
+        rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
+        joint[left] = np.where(rare >= 0, rare + len(kinds), -1)
+        label, probability = named(joint, probability, settings.fewest)
     return proposals_of(scene, label, atlas, found), probability
 
 
 def _clustered(
-    vectors: np.ndarray, scatter: Scatter, kinds: Callable[[np.ndarray], list[Kind]], settings: ClusterSettings
+    vectors: np.ndarray,
+    scatter: Scatter,
+    kinds: Callable[[np.ndarray, np.ndarray], list[Kind]],
+    settings: ClusterSettings,
+    rows: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters among candidates: label and probability (m,), with the views of one molecule in one cluster.
+    """Clusters among some candidates (m,): label and probability (m,), with the views of one molecule in one cluster.
 
-    kinds : of the groups of a labelling.
+    kinds : of the groups of a labelling of rows.
     """
+    vectors = vectors[rows]
     label, probability = grouped(vectors, scatter, settings.fewest, settings.seed)
-    species = np.flatnonzero([kind == "species" for kind in kinds(label)])
+    species = np.flatnonzero([kind == "species" for kind in kinds(rows, label)])
     joined = rejoined(vectors, label, species, scatter)
     final, agreeing = settled(vectors, joined, scatter)
     if (final == label).all():
@@ -120,7 +124,7 @@ def _clustered(
     return named(final, np.where(final != joined, agreeing, probability), settings.fewest)
 
 
-def _kinds(scene: Scene, rows: np.ndarray, atlas: Atlas | None, found: Signs, label: np.ndarray) -> list[Kind]:
+def _kinds(scene: Scene, atlas: Atlas | None, found: Signs, rows: np.ndarray, label: np.ndarray) -> list[Kind]:
     return [judged(scene, rows[label == k], atlas, found)[0] for k in range(label.max(initial=-1) + 1)]
 
 
