@@ -47,7 +47,7 @@ PARTS = ("species", "copies", "together", "sample", "repeat", "nothing", "filame
 ENOUGH, DEAL, FULL_SEED = 0.7, 6, 105
 SAMPLE_DEAL, SAMPLE_SEED = 9, 7000
 SHAPE, SMALL = (100, 240, 240), (90, 220, 220)
-COPIES = (150, 50, 20, 10)
+COPIES, THREE = (150, 50, 20, 10), (1, 2, 3)
 # A candidate lies on a filament within so many voxels of it: of a microtubule's wall, so that its lumen is its own.
 ON_FILAMENT_VOX = {"actin": 5, "microtubule": 10}
 
@@ -142,18 +142,18 @@ def copies(options: argparse.Namespace) -> None:
 
 def together(options: argparse.Namespace) -> None:
     prefix = prefix_of(options.deal)
-    three = [f"{prefix}_{number:02d}" for number in (1, 2, 3)]
+    three = [f"{prefix}_{number:02d}" for number in THREE]
     apart_and_joint(options, "one_sample", [f"copies{count}_01" for count in COPIES])
-    apart_and_joint(options, "together" if prefix == "ten" else f"together_{prefix}", three[:2])
+    apart_and_joint(options, f"two_{prefix}", three[:2])
     apart_and_joint(options, f"three_{prefix}", three)
 
 
 def sample(options: argparse.Namespace) -> None:
     for index, group in enumerate(groups(SAMPLE_DEAL)):
-        names = [f"sample{index + 1}_{number:02d}" for number in (1, 2, 3)]
-        for number, _ in enumerate(names, 1):
-            made_of(options, group, f"sample{index + 1}", SAMPLE_SEED + 10 * index + number, number)
-        apart_and_joint(options, f"sample{index + 1}", names)
+        prefix = f"sample{index + 1}"
+        for number in THREE:
+            made_of(options, group, prefix, SAMPLE_SEED + 10 * index + number, number)
+        apart_and_joint(options, prefix, [f"{prefix}_{number:02d}" for number in THREE])
 
 
 def apart_and_joint(options: argparse.Namespace, label: str, names: list[str]) -> None:

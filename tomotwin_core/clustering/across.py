@@ -16,13 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from tomotwin_core.clustering.grouping import Scatter, joined
-from tomotwin_core.clustering.views import middle, weighted
+from tomotwin_core.clustering.views import Growing
 
-# The cosine that middles need. Of clusters of one unseen molecule in two simulated tomograms 91 in a hundred have it, of different
+# The cosine that middles need: clusters of one unseen molecule in two simulated tomograms mostly have it, of different
 # molecules only the most similar (chosen on those: docs/clustering.md).
 _ENOUGH = 0.91
-# Tomograms are of one sample where so large a share of their species clusters is in several: 0.87 to 0.97 of simulated ones are, up to 0.16
-# where no species is in two, 0.4 to 0.6 where half of them are.
+# Tomograms are of one sample where so large a share of their species clusters is in several (docs/clustering.md: nearly all of those of
+# one sample are).
 _ONE_SAMPLE = 0.7
 
 
@@ -37,20 +37,17 @@ def joined_across(
     count = len(kinds)
     if count < 2:
         return label
-    moved = weighted(vectors, scatter)
-    rows = [np.flatnonzero(label == k) for k in range(count)]
-    middles = np.array([middle(moved[r]) for r in rows])
+    growing = Growing(vectors, label, np.arange(count), scatter)
     there = np.zeros((count, int(tomogram.max()) + 1), bool)
-    there[np.arange(count), [tomogram[r[0]] for r in rows]] = True
+    there[np.arange(count), [tomogram[r[0]] for r in growing.rows]] = True
     kind = np.array(kinds)
 
     def likeness(i: int, _: np.ndarray) -> np.ndarray:
         may = (kind == kind[i]) & ~(there & there[i]).any(1)
-        return np.where(may, middles @ middles[i], -np.inf)
+        return np.where(may, growing.cosines(i), -np.inf)
 
     def join(i: int, j: int) -> None:
-        rows[i] = np.sort(np.concatenate([rows[i], rows[j]]))
-        middles[i] = middle(moved[rows[i]])
+        growing.join(i, j)
         there[i] |= there[j]
 
     into = joined(count, likeness, join, _ENOUGH)

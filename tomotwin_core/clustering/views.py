@@ -35,27 +35,43 @@ def rejoined(vectors: np.ndarray, label: np.ndarray, among: np.ndarray, scatter:
     groups = np.sort(among)
     if len(groups) < 2:
         return label
-    moved = weighted(vectors, scatter)
-    rows = [np.flatnonzero(label == g) for g in groups]
-    middles = np.array([middle(moved[r]) for r in rows])
+    growing = Growing(vectors, label, groups, scatter)
 
     def likeness(i: int, which: np.ndarray) -> np.ndarray:
         out = np.full(len(groups), -np.inf)
-        cosines = middles @ middles[i]
+        cosines = growing.cosines(i)
         # Mingling is looked at only where it could decide.
         for j in np.flatnonzero(which & (cosines + _MINGLING * _MOST_MINGLING > _ENOUGH)):
-            out[j] = cosines[j] + _MINGLING * min(mingling(moved[rows[i]], moved[rows[j]]), _MOST_MINGLING)
+            out[j] = cosines[j] + _MINGLING * min(mingling(growing.members(i), growing.members(j)), _MOST_MINGLING)
         return out
 
-    def join(i: int, j: int) -> None:
-        rows[i] = np.sort(np.concatenate([rows[i], rows[j]]))
-        middles[i] = middle(moved[rows[i]])
-
-    into = joined(len(groups), likeness, join, _ENOUGH)
+    into = joined(len(groups), likeness, growing.join, _ENOUGH)
     label = label.copy()
     for group in np.unique(into):
-        label[rows[group]] = groups[group]
+        label[growing.rows[group]] = groups[group]
     return label
+
+
+class Growing:
+    """Groups that are joined one by one: rows (of each), and where they point from the mean of all molecules."""
+
+    def __init__(self, vectors: np.ndarray, label: np.ndarray, groups: np.ndarray, scatter: Scatter) -> None:
+        self._vectors = _weighted(vectors, scatter)
+        self.rows = [np.flatnonzero(label == g) for g in groups]
+        self._middles = np.array([middle(self.members(i)) for i in range(len(groups))])
+
+    def members(self, i: int) -> np.ndarray:
+        """(m, d), each axis counting as much as it tells."""
+        return np.asarray(self._vectors[self.rows[i]])
+
+    def cosines(self, i: int) -> np.ndarray:
+        """Of group i's middle with all groups' (k,)."""
+        return np.asarray(self._middles @ self._middles[i])
+
+    def join(self, i: int, j: int) -> None:
+        """Group j is in group i from now on."""
+        self.rows[i] = np.sort(np.concatenate([self.rows[i], self.rows[j]]))
+        self._middles[i] = middle(self.members(i))
 
 
 def settled(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +80,7 @@ def settled(vectors: np.ndarray, label: np.ndarray, scatter: Scatter) -> tuple[n
     label = label.copy()
     if len(label) <= _ASKED:
         return label, np.ones(len(label))
-    near = NearestNeighbors(n_neighbors=_ASKED).fit(unit(weighted(vectors, scatter)).astype(np.float32)).kneighbors(return_distance=False)
+    near = NearestNeighbors(n_neighbors=_ASKED).fit(unit(_weighted(vectors, scatter)).astype(np.float32)).kneighbors(return_distance=False)
     for _ in range(_ROUNDS):
         # What most of them are is the middle one of their sorted labels.
         wanted = np.sort(label[near], axis=1)[:, _ASKED // 2]
@@ -93,7 +109,7 @@ def mingling(one: np.ndarray, other: np.ndarray) -> float:
     return float((of[near] != of[:, None]).sum() / (2 * _NEIGHBOURS * min(len(p) for p in parts)))
 
 
-def weighted(vectors: np.ndarray, scatter: Scatter) -> np.ndarray:
+def _weighted(vectors: np.ndarray, scatter: Scatter) -> np.ndarray:
     """Vectors (n, d) of the space of comparison about the mean of all molecules, each axis counting as much as it tells which molecule
     it is."""
     return np.asarray(scatter.turned(np.asarray(vectors, float)) * np.sqrt(_weight(scatter)))
