@@ -22,6 +22,7 @@ ENGINE = [
     "zarr>=3.0",
     "safetensors>=0.4",
     "scikit-learn>=1.4",
+    "threadpoolctl>=3.1",
     "pytorch-metric-learning>=2.5",
     "torch-ctf>=0.3",
     "torch-fourier-filter>=0.2",

@@ -8,12 +8,13 @@
   copies    1a7j at 150, 50, 20 and 10 copies among nine other species of 20 copies each
   together  the four tomograms of `copies` in one call, which have the same species, as tomograms of one sample do; and the first two
             and all three of `species`, which have none in common
-  sample    the ten species of each of the three tomograms of deal 9 in three tomograms of their own: each by itself, and in one call
+  sample    the ten species of each of the three tomograms of deal 9 in three tomograms of their own: each by itself, and in one
+            call, two and all three
   repeat    the first one again with the same seed
   nothing   an empty tomogram (noise and ice with one molecule), pure noise, one species alone, a thousand gold beads
   filaments two tomograms with actin and microtubules among ten small species: which candidates on them are called so
   scale     synthetic embeddings of 512 x 512 x 200 voxels at 10 A, in a process of its own: one tomogram, and ten that
-            share one field (their candidates are clustered jointly)
+            share one field (their candidates are clustered jointly); and where `full` has been run, its tomograms under ten names
   full      the tomograms of `benchmarks/accuracy.py --full`, simulated there into the same --work: 512 x 512 x 200 voxels, eleven
             or twelve species of about 110 copies
 
@@ -26,6 +27,7 @@ import argparse
 import csv
 import json
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import mrcfile
@@ -153,7 +155,9 @@ def sample(options: argparse.Namespace) -> None:
         prefix = f"sample{index + 1}"
         for number in THREE:
             made_of(options, group, prefix, SAMPLE_SEED + 10 * index + number, number)
-        apart_and_joint(options, prefix, [f"{prefix}_{number:02d}" for number in THREE])
+        for some in (*combinations(THREE, 2), THREE):
+            label = "_".join(map(str, (prefix, *some))) if len(some) == 2 else prefix
+            apart_and_joint(options, label, [f"{prefix}_{number:02d}" for number in some])
 
 
 def apart_and_joint(options: argparse.Namespace, label: str, names: list[str]) -> None:

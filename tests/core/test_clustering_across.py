@@ -1,8 +1,12 @@
 """Clusters of several tomograms that are one species."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from tomotwin_core.clustering import run
 from tomotwin_core.clustering.across import joined_across, of_one_sample
 from tomotwin_core.clustering.candidates import Candidates
 from tomotwin_core.clustering.grouping import Scatter
@@ -58,6 +62,33 @@ def test_what_is_rare_in_each_tomogram_is_found_in_all_of_them() -> None:
         own = np.array(truth) == kind
         [group] = np.unique(label[own & (label >= 0)])
         assert (label[own] == group).sum() >= 0.9 * count and (label[~own] == group).sum() <= 0.2 * count
+
+
+def test_in_tomograms_of_one_sample_what_may_be_a_species_is_clustered_together_and_junk_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two molecules and a heap of junk in each of two tomograms; the junk is told by its first coordinate."""
+    rng = np.random.default_rng(5)
+    one, other, junk = 4.0 * np.linalg.qr(rng.normal(size=(SIZE, 3)))[0].T
+    junk = 6.0 * np.eye(SIZE)[0] + 0.1 * junk
+    features = [rng.normal(middle, 0.25, (20, SIZE)) for _ in range(2) for middle in (one, other, junk)]
+    scene = scene_of(np.concatenate(features).astype(np.float32), 2)
+
+    def kinds(scene: Scene, atlas: None, found: None, rows: NDArray, label: NDArray) -> list[str]:
+        return ["ice" if scene.vectors[rows[label == k], 0].mean() > 5 else "species" for k in range(label.max(initial=-1) + 1)]
+
+    given: list[NDArray] = []
+    grouped = run.grouped
+
+    def counted(vectors: NDArray, *settings: Any) -> Any:
+        given.append(vectors)
+        return grouped(vectors, *settings)
+
+    monkeypatch.setattr(run, "_kinds", kinds)
+    monkeypatch.setattr(run, "grouped", counted)
+    label = labels_of(scene)
+    assert [len(v) for v in given] == [60, 60, 80] and (given[2][:, 0] < 5).all()
+    groups = label.reshape(2, 3, 20)
+    assert all(len(np.unique(groups[:, k])) == 1 and (groups[:, k] >= 0).all() for k in range(3))
+    assert len(np.unique(label)) == 3
 
 
 def scene_of(features: NDArray, tomograms: int) -> Scene:

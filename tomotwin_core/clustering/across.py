@@ -5,8 +5,8 @@ from the mean of all molecules. That is told much better than whether two candid
 two tomograms scatter differently (defocus, thickness, neighbours), but a cluster has all views of its molecule, and its middle
 hardly depends on them. Clusters of one tomogram stay apart: whether they are one was decided there.
 
-How many of them are found in several tomograms tells whether these are of one sample. Then it is better to cluster all candidates
-together, for more copies tell more; where they have little in common it only crowds the space.
+How many of them are found in several tomograms tells whether these are of one sample. Then it is better to cluster what may be a
+species together, for more copies tell more; where they have little in common it only crowds the space.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tomotwin_core.clustering.views import Growing
 # The cosine that middles need: clusters of one unseen molecule in two simulated tomograms mostly have it, of different
 # molecules only the most similar (chosen on those: docs/clustering.md).
 _ENOUGH = 0.91
-# Tomograms are of one sample where so large a share of their species clusters is in several (docs/clustering.md: nearly all of those of
-# one sample are).
-_ONE_SAMPLE = 0.7
+# Tomograms are of one sample where so large a share of their species clusters is in several (docs/clustering.md: more in ones of one
+# sample, less in others).
+_ONE_SAMPLE = 0.65
 
 
 def joined_across(
@@ -34,24 +34,29 @@ def joined_across(
     vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise; clusters of one tomogram each.  tomogram : (n,) of each
     candidate.  kinds : of each cluster, by its number.
     """
-    count = len(kinds)
-    if count < 2:
-        return label
-    growing = Growing(vectors, label, np.arange(count), scatter)
-    there = np.zeros((count, int(tomogram.max()) + 1), bool)
-    there[np.arange(count), [tomogram[r[0]] for r in growing.rows]] = True
-    kind = np.array(kinds)
+    kind, into = np.array(kinds), np.arange(len(kinds))
+    for one in np.unique(kind):
+        own = np.flatnonzero(kind == one)
+        into[own] = own[_joined_alike(vectors, label, tomogram, own, scatter)]
+    return np.where(label >= 0, into[label], -1)
+
+
+def _joined_alike(
+    vectors: np.ndarray, label: np.ndarray, tomogram: np.ndarray, groups: np.ndarray, scatter: Scatter
+) -> np.ndarray:
+    """Of groups of one kind (k,): at which of them each ends."""
+    growing = Growing(vectors, label, groups, scatter)
+    there = np.zeros((len(groups), int(tomogram.max()) + 1), bool)
+    there[np.arange(len(groups)), [tomogram[r[0]] for r in growing.rows]] = True
 
     def likeness(i: int, _: np.ndarray) -> np.ndarray:
-        may = (kind == kind[i]) & ~(there & there[i]).any(1)
-        return np.where(may, growing.cosines(i), -np.inf)
+        return np.where((there & there[i]).any(1), -np.inf, growing.cosines(i))
 
     def join(i: int, j: int) -> None:
         growing.join(i, j)
         there[i] |= there[j]
 
-    into = joined(count, likeness, join, _ENOUGH)
-    return np.where(label >= 0, into[label], -1)
+    return joined(len(groups), likeness, join, _ENOUGH)
 
 
 def of_one_sample(before: np.ndarray, after: np.ndarray, kinds: Sequence[str]) -> bool:

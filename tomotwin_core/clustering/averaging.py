@@ -9,12 +9,12 @@ of the missing wedge, and is meant to be looked at, not to be measured: noise al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import ndimage
+import torch
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
@@ -23,6 +23,7 @@ from tomotwin_core.tomogram import Resampled, TomogramSource, open_tomogram
 _VOXEL_A, _EDGE_A, _LEAST_EDGE = 16.0, 1.5, 12
 _PLANES = 32
 _ROUNDS, _STEP_DEG = 3, 30.0
+_AT_ONCE = 64
 _KEPT = 0.8
 _SHIFTS = sorted(product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s)))
 
@@ -40,26 +41,22 @@ class Averaged:
 
 def average_of(boxes: np.ndarray, voxel_size_A: float) -> Averaged:
     """Boxes (n, edge, edge, edge), protein bright, turned onto each other and averaged (see the module)."""
-    edge = boxes.shape[1]
-    mask = _sphere(edge)
-    normal = np.array([_normalised(box, mask) for box in boxes])
+    mask = _sphere(boxes.shape[1])
+    normal = _normalised(boxes, mask)
+    moved = [np.stack([np.roll(box, shift, axis=(0, 1, 2)) for shift in _SHIFTS]) for box in normal]
     turns = _rotations(_STEP_DEG)
     template = normal.mean(0)
     used, agreement = normal, 0.0
     for _ in range(_ROUNDS):
         # A turned template is compared with the box; the box then turns back.
-        templates = np.array([_turned(template, r, mask) for r in turns]).reshape(len(turns), -1)
-        aligned, scores = [], []
-        for box in normal:
-            moved = np.array([_shifted(box, shift) for shift in _SHIFTS]).reshape(len(_SHIFTS), -1)
-            score = templates @ moved.T
-            turn, shift = np.unravel_index(int(score.argmax()), score.shape)
-            back = turns[turn].inv()
-            aligned.append(_turned(moved[shift].reshape(box.shape), back, mask))
-            scores.append(float(score.max()))
+        templates = _turned(template[None], turns, mask).reshape(len(turns), -1)
+        found = [templates @ shifts.reshape(len(_SHIFTS), -1).T for shifts in moved]
+        scores = np.array([score.max() for score in found])
+        best = [np.unravel_index(int(score.argmax()), score.shape) for score in found]
         order = np.argsort(scores)[::-1][: max(round(_KEPT * len(scores)), 1)]
-        used, agreement = np.array(aligned)[order], float(np.mean(np.array(scores)[order]))
-        template = _normalised(used.mean(0), mask)
+        chosen = np.array([moved[i][best[i][1]] for i in order])
+        used, agreement = _turned(chosen, turns[[best[i][0] for i in order]].inv(), mask), float(scores[order].mean())
+        template = _normalised(used.mean(0, keepdims=True), mask)[0]
     return Averaged((used.mean(0) * mask).astype(np.float32), normal, voxel_size_A, agreement)
 
 
@@ -122,20 +119,26 @@ def _sphere(edge: int) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(2 * (distance - middle + 0.5))), np.float32)
 
 
-def _normalised(box: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    out = (box - (box * mask).sum() / mask.sum()) * mask
-    return np.asarray(out / max(float(np.linalg.norm(out)), 1e-9), np.float32)
+def _normalised(boxes: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Boxes (n, edge, edge, edge), each of mean 0 and length 1 under the mask."""
+    means = (boxes * mask).sum((1, 2, 3), keepdims=True) / mask.sum()
+    out = (boxes - means) * mask
+    return np.asarray(out / np.maximum(np.sqrt((out**2).sum((1, 2, 3), keepdims=True)), 1e-9), np.float32)
 
 
-def _turned(box: np.ndarray, rotation: Rotation, mask: np.ndarray) -> np.ndarray:
-    middle = (np.array(box.shape) - 1) / 2
-    matrix = rotation.as_matrix()
-    turned = ndimage.affine_transform(box, matrix, middle - matrix @ middle, order=1)
-    return _normalised(turned, mask)
-
-
-def _shifted(box: np.ndarray, shift: Sequence[int]) -> np.ndarray:
-    return np.roll(box, shift, axis=(0, 1, 2))
+def _turned(boxes: np.ndarray, rotations: Rotation, mask: np.ndarray) -> np.ndarray:
+    """Boxes (n, edge, edge, edge), or the one that there is, each turned about its middle by its rotation, normalised."""
+    middle = (mask.shape[0] - 1) / 2
+    steps = torch.from_numpy((np.indices(mask.shape).reshape(3, -1).T - middle).astype(np.float32)) / middle
+    volumes = torch.tensor(boxes, dtype=torch.float32).expand(len(rotations), *mask.shape)[:, None]
+    out = []
+    for low in range(0, len(rotations), _AT_ONCE):
+        part = slice(low, low + _AT_ONCE)
+        matrices = torch.from_numpy(rotations[part].as_matrix().astype(np.float32))
+        # torch names places x first.
+        grid = (steps @ matrices.transpose(1, 2)).flip(-1).reshape(-1, *mask.shape, 3)
+        out.append(torch.nn.functional.grid_sample(volumes[part], grid, align_corners=True)[:, 0].numpy())
+    return _normalised(np.concatenate(out), mask)
 
 
 def _rotations(step_deg: float) -> Rotation:

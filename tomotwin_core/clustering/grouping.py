@@ -124,12 +124,15 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
 
 def evidence(count: np.ndarray, total: np.ndarray, square: np.ndarray, scatter: Scatter) -> np.ndarray:
     """Log evidence (...,) of sets of candidates as one group each, from count (...,), sum (..., d) and sum of squares (...,)."""
-    d = total.shape[-1]
+    d, squared = total.shape[-1], total**2
+    # What depends on how many there are alone: many sets are equally large, and logarithms take the time.
+    sizes, at = np.unique(count, return_inverse=True)
+    at = at.reshape(np.shape(count))
     logs = []
     for w in scatter.widths:
-        ratio = 1 + count[..., None] * scatter.between / w
-        gain = (total**2 * (scatter.between / (w * w * ratio))).sum(-1)
-        logs.append(-0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(-1) + square / w - gain))
+        ratio = 1 + sizes[:, None] * scatter.between / w
+        gain = (squared * (scatter.between / (w * w * ratio))[at]).sum(-1)
+        logs.append(-0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(-1)[at] + square / w - gain))
     stacked = np.stack(logs)
     top = stacked.max(0)
     return np.asarray(top + np.log(np.exp(stacked - top).mean(0)))

@@ -1,8 +1,9 @@
 """The map for the eye: candidates in two dimensions, alike ones near each other (UMAP; McInnes, Healy and Melville 2018).
 
 Only for looking: clusters are decided in the space itself, where distances mean something. umap-learn compiles itself
-when it is first used in a process, which takes about half a minute; `fast` takes the two first principal components
-instead. Of very many candidates some are mapped so, and the others put among those they are most alike.
+when it is first used in a process, which takes some seconds (a minute, if it also has to find the neighbours); `fast` takes
+the two first principal components instead. Of very many candidates some are mapped so, and the others put among those
+they are most alike.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 _NEIGHBOURS, _MIN_DIST = 15, 0.1
 _MOST, _AMONG = 20_000, 5
@@ -24,13 +25,17 @@ def manifold(vectors: np.ndarray, seed: int = 1, fast: bool = False) -> np.ndarr
         warnings.simplefilter("ignore")  # umap tells that a seed costs it its threads
         import umap
 
-        reducer = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DIST, metric="euclidean", random_state=seed)
-        if len(vectors) <= _MOST:
-            return np.asarray(reducer.fit_transform(vectors), np.float32)
-        mapped = np.linspace(0, len(vectors) - 1, _MOST).round().astype(int)
-        nearest = KNeighborsRegressor(_AMONG, weights="distance", algorithm="brute")
-        nearest.fit(vectors[mapped], reducer.fit_transform(vectors[mapped]))
-        return np.asarray(nearest.predict(vectors), np.float32)
+        mapped = np.linspace(0, len(vectors) - 1, min(len(vectors), _MOST)).round().astype(int)
+        # Found by force: faster than umap-learn is with its search trees compiled, and nothing is missed.
+        search = NearestNeighbors(n_neighbors=_NEIGHBOURS, algorithm="brute").fit(vectors[mapped])
+        distance, nearest = search.kneighbors(vectors[mapped])
+        known = (nearest, distance)
+        reducer = umap.UMAP(n_neighbors=_NEIGHBOURS, min_dist=_MIN_DIST, random_state=seed, precomputed_knn=known)
+        places = np.asarray(reducer.fit_transform(vectors[mapped]), np.float32)
+    if len(mapped) == len(vectors):
+        return places
+    among = KNeighborsRegressor(_AMONG, weights="distance", algorithm="brute").fit(vectors[mapped], places)
+    return np.asarray(among.predict(vectors), np.float32)
 
 
 def _principal(vectors: np.ndarray) -> np.ndarray:

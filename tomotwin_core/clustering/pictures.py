@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from tomotwin_core.clustering.averaging import Averaged
 from tomotwin_core.clustering.proposals import Proposal
@@ -17,26 +19,32 @@ from tomotwin_core.evaluation.pictures import _COLOURS
 from tomotwin_core.files import atomic_path
 
 _SHOWN, _STRIP = 12, 10
+# Of a gallery, in pixels but for the counts.
+_COLUMNS, _ROWS, _TILE, _GAP, _TITLE, _DPI = 5, 3, 140, 18, 50, 110
 _GREY = "#B0B0B0"
 
 
 def gallery(averaged: Averaged, proposal: Proposal, path: Path) -> None:
     """Central slices of the average along its three axes, then of the best members, along z."""
-    figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
+    images = [_middle(averaged.volume, axis) for axis in (0, 1, 2)] + [_middle(box, 0) for box in averaged.boxes[:_SHOWN]]
+    side = _TILE + _GAP
+    width, height = _COLUMNS * side + _GAP, _ROWS * side + _GAP + _TITLE
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(3, 5, squeeze=False).ravel()
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, axis, name in zip(panels, (0, 1, 2), ("average, xy", "xz", "yz"), strict=False):
-        _show(axes, _middle(averaged.volume, axis))
-        axes.set_title(name, fontsize=7)
-    for axes, box in zip(panels[3:], averaged.boxes[:_SHOWN], strict=False):
-        _show(axes, _middle(box, 0))
+    # Straight onto the figure's pixels: fifteen axes take ten times as long, and there may be hundreds of clusters.
+    for i, image in enumerate(images):
+        row, column = divmod(i, _COLUMNS)
+        low, high = _greys(image)
+        tile = ndimage.zoom(image, _TILE / image.shape[0], order=3)
+        figure.figimage(tile, _GAP + column * side, (_ROWS - 1 - row) * side + _GAP, cmap="gray", vmin=low, vmax=high, origin="lower")
+    for column, name in enumerate(("average, xy", "xz", "yz")):
+        figure.text((_GAP + column * side + _TILE / 2) / width, (_ROWS * side + 5) / height, name, fontsize=7, ha="center")
     width_nm = averaged.volume.shape[0] * averaged.voxel_size_A / 10
     near = ", ".join(f"{n.name} {n.score:.2f}" for n in proposal.nearest)
     sure = "" if proposal.certainty is None else f", certainty {proposal.certainty:.2f}"
     title = f"{proposal.name} ({proposal.kind}): {proposal.count} members{sure}, about {proposal.diameter_A:.0f} A"
-    figure.suptitle(f"{title}; boxes {width_nm:.0f} nm\n{'most like ' + near if near else proposal.why}", fontsize=8)
+    why = f"most like {near}" if near else proposal.why
+    figure.text(0.5, 1 - 6 / height, f"{title}; boxes {width_nm:.0f} nm\n{why}", fontsize=8, ha="center", va="top")
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
 
@@ -83,6 +91,12 @@ def _middle(volume: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(volume.take(range(max(half - 1, 0), half + 2), axis=axis).mean(axis))
 
 
-def _show(axes: object, image: np.ndarray) -> None:
+def _show(axes: Axes, image: np.ndarray) -> None:
+    low, high = _greys(image)
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
+
+
+def _greys(image: np.ndarray) -> tuple[float, float]:
+    """What is black and what white."""
     low, high = np.percentile(image, (1, 99.5))
-    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-9), origin="lower", interpolation="bicubic")  # type: ignore[attr-defined]
+    return float(low), float(max(high, low + 1e-9))

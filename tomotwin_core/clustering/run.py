@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 from tomotwin_core.clustering.across import joined_across, of_one_sample
 from tomotwin_core.clustering.atlas import Atlas
@@ -85,21 +88,24 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
         label, probability = clustered(everything)
         return proposals_of(scene, label, atlas, found), probability
     label, probability = np.full(len(scene), -1), np.zeros(len(scene))
-    for rows in progress(parts, desc="clusters", unit="tomograms"):
-        own, probability[rows] = clustered(rows)
-        label[rows] = np.where(own >= 0, own + label.max() + 1, -1)
+    # Several at once: much of a clustering is too small for threads of its own.
+    with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        done = zip(parts, pool.map(clustered, parts), strict=True)
+        for rows, (own, sure) in progress(done, len(parts), "clusters", "tomograms"):
+            label[rows], probability[rows] = np.where(own >= 0, own + label.max() + 1, -1), sure
     kinds = _kinds(scene, atlas, found, everything, label)
     joint = joined_across(vectors, label, tomogram, kinds, scatter)
+    again = joint < 0
     if of_one_sample(label, joint, kinds):
-        note("most species are in several tomograms, which are clustered together, as ones of one sample")
-        label, probability = clustered(everything)
+        note("most species are in several tomograms: what may be a species is clustered together, as of one sample")
+        again |= np.array([kind in ("species", "unsure") for kind in kinds])[joint]
+        own, probability[again] = clustered(np.flatnonzero(again))
     else:
         note("the tomograms have few species in common: each is clustered by itself, and what is the same joined")
         # What is rare in each tomogram may be frequent enough in all of them.
-        left = np.flatnonzero(joint < 0)
-        rare, probability[left] = grouped(vectors[left], scatter, settings.fewest, settings.seed)
-        joint[left] = np.where(rare >= 0, rare + len(kinds), -1)
-        label, probability = named(joint, probability, settings.fewest)
+        own, probability[again] = grouped(vectors[again], scatter, settings.fewest, settings.seed)
+    joint[again] = np.where(own >= 0, own + len(kinds), -1)
+    label, probability = named(joint, probability, settings.fewest)
     return proposals_of(scene, label, atlas, found), probability
 
 
