@@ -249,24 +249,29 @@ def _predicted(
     """The same (n, k) of candidates that are in none of the groups: for each width the density is normal. In float32: this is
     what takes the time with many candidates, and densities differ by whole numbers where it matters."""
     d = total.shape[1]
-    by_width, weight = [], []
     single = vectors.astype(np.float32)
     squares = single**2
-    for w in scatter.widths:
+    # In place: getting memory for arrays of this size takes as long as filling them.
+    density = np.empty((len(scatter.widths), len(vectors), len(count)), np.float32)
+    scratch = np.empty_like(density[0])
+    weights = np.empty((len(density), len(count)))
+    for own, weight, w in zip(density, weights, scatter.widths, strict=True):
         ratio = 1 + count[:, None] * scatter.between / w
         middle = total * scatter.between / (w * ratio)
         variance = w + scatter.between / ratio
         precision, pull = (1 / variance).T.astype(np.float32), (2 * middle / variance).T.astype(np.float32)
-        constant = ((middle**2 / variance).sum(1) + np.log(2 * np.pi * variance).sum(1)).astype(np.float32)
-        by_width.append(-0.5 * (squares @ precision - single @ pull + constant))
+        np.matmul(squares, precision, out=own)
+        own -= np.matmul(single, pull, out=scratch)
+        own += ((middle**2 / variance).sum(1) + np.log(2 * np.pi * variance).sum(1)).astype(np.float32)
+        own *= -0.5
         gain = (total**2 * (scatter.between / (w * w * ratio))).sum(1)
-        weight.append(-0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(1) + square / w - gain))
-    weights = np.stack(weight)
+        weight[:] = -0.5 * (count * d * np.log(2 * np.pi * w) + np.log(ratio).sum(1) + square / w - gain)
     weights -= weights.max(0)
     weights -= np.log(np.exp(weights).sum(0))
-    stacked = np.stack(by_width) + weights[:, None].astype(np.float32)
-    top = stacked.max(0)
-    return np.asarray(top + np.log(np.exp(stacked - top).sum(0)) + np.log(np.maximum(count, 1)), float)
+    density += weights[:, None].astype(np.float32)
+    top = density.max(0)
+    density -= top
+    return np.asarray(top + np.log(np.exp(density, out=density).sum(0)) + np.log(np.maximum(count, 1)), float)
 
 
 def _split(vectors: np.ndarray, label: np.ndarray, scatter: Scatter, fewest: int, seed: int) -> np.ndarray:
