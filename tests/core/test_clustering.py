@@ -305,9 +305,9 @@ def test_of_hundreds_of_junk_clusters_the_first_are_shown_and_the_others_counted
     def one(number: int, kind: str) -> Proposal:
         return Proposal(f"cluster_{number:02d}", kind, "", None, 6, {"t": 6}, 1.0, 0.9, 100.0, (), tuple(range(6)), (0,))  # type: ignore[arg-type]
 
-    many = [one(i, kind) for i, kind in enumerate(["species"] * 7 + ["unsure"] * 6 + ["ice"] * 15 + ["edge"] * 4)]
-    assert [p.name for p in many if p not in shown(many)] == ["cluster_25", "cluster_26", "cluster_27"]
-    assert described(many).splitlines()[-1] == "and 3 more that are no species: clusters.csv"
+    many = [one(i, kind) for i, kind in enumerate(["species"] * 50 + ["unsure"] * 41 + ["ice"] * 15 + ["edge"] * 4)]
+    assert [p.name for p in many if p not in shown(many)] == ["cluster_90", "cluster_103", "cluster_104", "cluster_105"]
+    assert described(many).splitlines()[-1] == "and 4 more, none of them called a species: clusters.csv"
     assert len(described(many[:5]).splitlines()) == 6
 
 

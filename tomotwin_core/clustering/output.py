@@ -5,7 +5,7 @@
     clusters.csv            the same as a table
     references.safetensors  a target for each species, for `tomotwin locate`
     embeddings.safetensors  the scene, for a selection or another look
-    averages/ gallery/      of species and the first of each kind of junk, where the tomograms are at hand
+    averages/ gallery/      of species, the first unsure ones and the first of each kind of junk, where the tomograms are at hand
     overview.png            the map, and the averages
 """
 
@@ -34,8 +34,8 @@ from tomotwin_core.tomogram import write_mrc
 
 CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "references.safetensors", "clusters.csv"
 _VERSION = 1
-# Of each kind of junk so many clusters are shown; there may be hundreds, and all are in the tables.
-_SHOWN = 12
+# Of each kind of junk, and of what may be a species, so many clusters are shown; there may be hundreds, and all are in the tables.
+_SHOWN, _UNSURE_SHOWN = 12, 40
 
 
 def write_clusters(
@@ -101,18 +101,18 @@ def read_members(folder: Path) -> dict[str, list[int]]:
 
 
 def shown(proposals: Sequence[Proposal]) -> list[Proposal]:
-    """What people look at: species, what may be some, and the first of every kind of junk."""
+    """What people look at: species, the surest of what may be some, and the first of every kind of junk."""
     count: Counter[str] = Counter()
     out = []
     for p in proposals:
         count[p.kind] += 1
-        if p.kind in ("species", "unsure") or count[p.kind] <= _SHOWN:
+        if p.kind == "species" or count[p.kind] <= (_UNSURE_SHOWN if p.kind == "unsure" else _SHOWN):
             out.append(p)
     return out
 
 
 def described(proposals: Sequence[Proposal]) -> str:
-    """The proposals as a table for people, but for most of the junk."""
+    """The proposals as a table for people, but for most of the junk and of what is unsure."""
     lines = [f"{'cluster':14}{'kind':10}{'sure':>6}{'count':>6}{'/um3':>9}{'compact':>9}{'size A':>8}  most like"]
     for p in shown(proposals):
         near = ", ".join(f"{n.name} {n.score:.2f}" for n in p.nearest)
@@ -122,7 +122,7 @@ def described(proposals: Sequence[Proposal]) -> str:
         )
     left = len(proposals) + 1 - len(lines)
     if left:
-        lines.append(f"and {left} more that are no species: {TABLE}")
+        lines.append(f"and {left} more, none of them called a species: {TABLE}")
     return "\n".join(lines)
 
 
