@@ -18,7 +18,8 @@ from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.evaluation.pictures import _COLOURS
 from tomotwin_core.files import atomic_path
 
-_SHOWN, _STRIP = 12, 10
+# Species beyond four times `_NAMED`, and other clusters beyond so many of each kind, have no name on the map.
+_SHOWN, _STRIP, _NAMED = 12, 10, 10
 # Of a gallery, in pixels but for the counts.
 _COLUMNS, _ROWS, _TILE, _GAP, _TITLE, _DPI = 5, 3, 140, 18, 50, 110
 _GREY = "#B0B0B0"
@@ -61,16 +62,20 @@ def overview(
     axes.set_yticks([])
     axes.scatter(*scene.map.T, s=3, color=_GREY, lw=0, alpha=0.6)
     where = {int(i): row for row, i in enumerate(scene.ids)}
+    rows_of = {p.name: [where[i] for i in p.members] for p in proposals}
     colours = {p.name: _COLOURS[i % len(_COLOURS)] for i, p in enumerate(p for p in proposals if p.kind == "species")}
-    for p in proposals:
-        rows = [where[i] for i in p.members]
-        place = np.median(scene.map[rows], axis=0)
-        if p.name in colours:
-            axes.scatter(*scene.map[rows].T, s=9, color=colours[p.name], lw=0)
-            axes.text(*place, p.name.removeprefix("cluster_"), fontsize=8, weight="bold", ha="center")
-        else:
-            axes.scatter(*scene.map[rows].T, s=5, color="#5A5A5A", lw=0, alpha=0.5)
-            axes.text(*place, p.kind, fontsize=6, color="#303030", ha="center")
+    others = [p for p in proposals if p.name not in colours]
+    if others:
+        axes.scatter(*scene.map[np.concatenate([rows_of[p.name] for p in others])].T, s=5, color="#5A5A5A", lw=0, alpha=0.5)
+    # Hundreds of names would hide the map.
+    for kind in dict.fromkeys(p.kind for p in others):
+        for p in sorted((p for p in others if p.kind == kind), key=lambda p: -p.count)[:_NAMED]:
+            axes.text(*np.median(scene.map[rows_of[p.name]], axis=0), kind, fontsize=6, color="#303030", ha="center")
+    for name, colour in colours.items():
+        axes.scatter(*scene.map[rows_of[name]].T, s=9, color=colour, lw=0)
+    for name in list(colours)[: 4 * _NAMED]:
+        place = np.median(scene.map[rows_of[name]], axis=0)
+        axes.text(*place, name.removeprefix("cluster_"), fontsize=8, weight="bold", ha="center")
     axes.set_title("candidates on the map; grey: in no cluster, dark: no species", fontsize=8)
     shown = [p for p in proposals if p.name in averages][: 2 * _STRIP]
     columns = 4
