@@ -42,6 +42,12 @@ def test_clusters_of_one_molecule_are_joined_across_tomograms_and_others_stay_ap
     assert sorted((of[2], of[5])) in ([0, 2], [0, 5]), "one of the two of that tomogram joins the first, the other stays"
 
 
+def test_tomograms_without_any_cluster_give_none() -> None:
+    rng = np.random.default_rng(6)
+    label = labels_of(scene_of(rng.normal(scale=2.5, size=(8, SIZE)).astype(np.float32), 2))
+    assert (label == -1).all()
+
+
 def test_tomograms_are_of_one_sample_where_most_species_are_in_several() -> None:
     before = np.repeat(np.arange(6), 3)
     species = ["species"] * 5 + ["ice"]

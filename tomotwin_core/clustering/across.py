@@ -34,6 +34,8 @@ def joined_across(
     vectors : (n, d) in the space of comparison.  label : (n,), -1 for noise; clusters of one tomogram each.  tomogram : (n,) of each
     candidate.  kinds : of each cluster, by its number.
     """
+    if not kinds:
+        return label
     kind, into = np.array(kinds), np.arange(len(kinds))
     for one in np.unique(kind):
         own = np.flatnonzero(kind == one)
