@@ -156,8 +156,7 @@ def sample(options: argparse.Namespace) -> None:
         for number in THREE:
             made_of(options, group, prefix, SAMPLE_SEED + 10 * index + number, number)
         for some in (*combinations(THREE, 2), THREE):
-            label = "_".join(map(str, (prefix, *some))) if len(some) == 2 else prefix
-            apart_and_joint(options, label, [f"{prefix}_{number:02d}" for number in some])
+            apart_and_joint(options, "_".join(map(str, (prefix, *some))), [f"{prefix}_{number:02d}" for number in some])
 
 
 def apart_and_joint(options: argparse.Namespace, label: str, names: list[str]) -> None:

@@ -36,29 +36,27 @@ def joined_across(
     """
     if not kinds:
         return label
+    growing = Growing(vectors, label, np.arange(len(kinds)), scatter)
+    there = np.zeros((len(kinds), int(tomogram.max()) + 1), bool)
+    there[np.arange(len(kinds)), [tomogram[r[0]] for r in growing.rows]] = True
     kind, into = np.array(kinds), np.arange(len(kinds))
     for one in np.unique(kind):
         own = np.flatnonzero(kind == one)
-        into[own] = own[_joined_alike(vectors, label, tomogram, own, scatter)]
+        into[own] = own[_joined_alike(growing, there, own)]
     return np.where(label >= 0, into[label], -1)
 
 
-def _joined_alike(
-    vectors: np.ndarray, label: np.ndarray, tomogram: np.ndarray, groups: np.ndarray, scatter: Scatter
-) -> np.ndarray:
-    """Of groups of one kind (k,): at which of them each ends."""
-    growing = Growing(vectors, label, groups, scatter)
-    there = np.zeros((len(groups), int(tomogram.max()) + 1), bool)
-    there[np.arange(len(groups)), [tomogram[r[0]] for r in growing.rows]] = True
+def _joined_alike(growing: Growing, there: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Of the groups `own` (k,), of one kind: at which of them each ends.  there : in which tomograms each group is; kept up to date."""
 
     def likeness(i: int, _: np.ndarray) -> np.ndarray:
-        return np.where((there & there[i]).any(1), -np.inf, growing.cosines(i))
+        return np.where((there[own] & there[own[i]]).any(1), -np.inf, growing.cosines(own[i])[own])
 
     def join(i: int, j: int) -> None:
-        growing.join(i, j)
-        there[i] |= there[j]
+        growing.join(own[i], own[j])
+        there[own[i]] |= there[own[j]]
 
-    return joined(len(groups), likeness, join, _ENOUGH)
+    return joined(len(own), likeness, join, _ENOUGH)
 
 
 def of_one_sample(before: np.ndarray, after: np.ndarray, kinds: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 No reference: boxes of the best members are cut from the tomogram (brought to a coarse voxel, protein bright, each of mean 0
 and length 1 under a sphere), and their plain sum is the first template. Then, three times, every box is compared with the
 template in some hundred orientations spread evenly over all and in shifts of a voxel along each axis, and the boxes, turned
-back by the best, make the next template, each without those farthest off. That is coarse (30 degrees, 16 A), knows nothing
+back by the best, make the next template, each without those farthest off. That is coarse (38 degrees, 16 A), knows nothing
 of the missing wedge, and is meant to be looked at, not to be measured: noise aligned to a template resembles it.
 """
 
@@ -18,11 +18,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.clustering.scene import Scene, TomogramInfo
+from tomotwin_core.subtomograms.templates import uniform_rotations
 from tomotwin_core.tomogram import Resampled, TomogramSource, open_tomogram
 
 _VOXEL_A, _EDGE_A, _LEAST_EDGE = 16.0, 1.5, 12
 _PLANES = 32
-_ROUNDS, _STEP_DEG = 3, 30.0
+_ROUNDS, _STEP_DEG = 3, 37.8
 _AT_ONCE = 64
 _KEPT = 0.8
 _SHIFTS = sorted(product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s)))
@@ -44,7 +45,7 @@ def average_of(boxes: np.ndarray, voxel_size_A: float) -> Averaged:
     mask = _sphere(boxes.shape[1])
     normal = _normalised(boxes, mask)
     moved = [np.stack([np.roll(box, shift, axis=(0, 1, 2)) for shift in _SHIFTS]) for box in normal]
-    turns = _rotations(_STEP_DEG)
+    turns = Rotation.concatenate([Rotation.identity(1), Rotation.from_matrix(uniform_rotations(_STEP_DEG))])
     template = normal.mean(0)
     used, agreement = normal, 0.0
     for _ in range(_ROUNDS):
@@ -139,15 +140,3 @@ def _turned(boxes: np.ndarray, rotations: Rotation, mask: np.ndarray) -> np.ndar
         grid = (steps @ matrices.transpose(1, 2)).flip(-1).reshape(-1, *mask.shape, 3)
         out.append(torch.nn.functional.grid_sample(volumes[part], grid, align_corners=True)[:, 0].numpy())
     return _normalised(np.concatenate(out), mask)
-
-
-def _rotations(step_deg: float) -> Rotation:
-    """Orientations about so far apart, evenly over all, none first."""
-    count = round(8 * np.pi**2 / np.radians(step_deg) ** 3 / 2)
-    # Super-Fibonacci spirals (Alexa 2022): low-discrepancy points on the unit quaternions.
-    phi, psi = np.sqrt(2.0), 1.533751168755204288118041
-    s = np.arange(count) + 0.5
-    r, big = np.sqrt(s / count), np.sqrt(1 - s / count)
-    a, b = 2 * np.pi * s / phi, 2 * np.pi * s / psi
-    quaternions = np.stack([r * np.sin(a), r * np.cos(a), big * np.sin(b), big * np.cos(b)], 1)
-    return Rotation.concatenate([Rotation.identity(1), Rotation.from_quat(quaternions)])

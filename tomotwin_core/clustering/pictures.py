@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -68,14 +69,16 @@ def overview(
     if others:
         axes.scatter(*scene.map[np.concatenate([rows_of[p.name] for p in others])].T, s=5, color="#5A5A5A", lw=0, alpha=0.5)
     # Hundreds of names would hide the map.
-    for kind in dict.fromkeys(p.kind for p in others):
-        for p in sorted((p for p in others if p.kind == kind), key=lambda p: -p.count)[:_NAMED]:
-            axes.text(*np.median(scene.map[rows_of[p.name]], axis=0), kind, fontsize=6, color="#303030", ha="center")
-    for name, colour in colours.items():
-        axes.scatter(*scene.map[rows_of[name]].T, s=9, color=colour, lw=0)
-    for name in list(colours)[: 4 * _NAMED]:
-        place = np.median(scene.map[rows_of[name]], axis=0)
-        axes.text(*place, name.removeprefix("cluster_"), fontsize=8, weight="bold", ha="center")
+    named: Counter[str] = Counter()
+    for p in sorted(others, key=lambda p: -p.count):
+        named[p.kind] += 1
+        if named[p.kind] <= _NAMED:
+            axes.text(*np.median(scene.map[rows_of[p.name]], axis=0), p.kind, fontsize=6, color="#303030", ha="center")
+    for rank, (name, colour) in enumerate(colours.items()):
+        places = scene.map[rows_of[name]]
+        axes.scatter(*places.T, s=9, color=colour, lw=0)
+        if rank < 4 * _NAMED:
+            axes.text(*np.median(places, axis=0), name.removeprefix("cluster_"), fontsize=8, weight="bold", ha="center")
     axes.set_title("candidates on the map; grey: in no cluster, dark: no species", fontsize=8)
     shown = [p for p in proposals if p.name in averages][: 2 * _STRIP]
     columns = 4
