@@ -129,6 +129,26 @@ def test_surroundings_are_means_of_a_ball_and_two_shells() -> None:
     np.testing.assert_allclose(surroundings(np.ones((9, 9, 9, 2), np.float32), np.array([[0, 0, 8]])), 1.0, rtol=1e-5)
 
 
+def test_surroundings_of_a_place_between_grid_points_are_those_about_it() -> None:
+    grid = np.indices((13, 13, 13)).transpose(1, 2, 3, 0).astype(np.float32)
+    place = np.array([[6.0, 6.25, 5.6]])
+    np.testing.assert_allclose(surroundings(grid, place)[0, :3], place[0], atol=0.02)
+    about = surroundings(np.linalg.norm(grid - place[0], axis=-1, keepdims=True), np.vstack([place, np.round(place)]))
+    assert about[0, 0] < about[1, 0], "the ball is nearer to its own middle"
+
+
+def test_candidates_lie_between_grid_points_where_particleness_is_highest(make_field: FieldMaker) -> None:
+    import zarr
+
+    rng = np.random.default_rng(5)
+    places = apart(SHAPE, 30, 7.0) + rng.uniform(-0.45, 0.45, (30, 3))
+    field = make_field(species_field(SHAPE, places, np.arange(30) % 3), name="between")
+    away = ((np.indices(field.shape)[None] - places[:, :, None, None, None]) ** 2).sum(1).min(0)
+    zarr.open_group(str(field.path), mode="a")["particleness"][:] = (6.0 - away).astype(np.float16)  # type: ignore[index]
+    distance, _ = cKDTree(find_candidates(field).xyz_A).query(places[:, ::-1] * 20.0)
+    assert distance.max() < 1.5, "a grid point would be up to 16 A away"
+
+
 def test_an_average_shows_the_shape_that_its_boxes_hold_in_any_orientation() -> None:
     rng = np.random.default_rng(1)
     shape = np.zeros((17, 17, 17))

@@ -26,7 +26,7 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
 from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
 
-_FORMAT = "tomotwin atlas 4"
+_FORMAT = "tomotwin atlas 5"
 JUNK = ("membrane", "gold", "filament", "ice", "part")
 
 

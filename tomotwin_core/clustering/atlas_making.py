@@ -44,6 +44,9 @@ _LUMEN_VOX = 11.0
 _SMALLEST_VOX = 4.5
 _BREADTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 10.0)
 _DRAWS, _DRAWN, _FEWEST_DRAWN = 24, 10, 6
+# Copies of a molecule that the model was not trained on scatter more than those of its own, and the more copies there are the more shows
+# how far from normal they are (chosen on simulated tomograms: docs/clustering.md).
+_WIDER = 1.5
 # Coarser tomograms than this have atlases of their own, one for every factor of so much.
 _FINE_A, _STEP = 12.0, 2 ** (1 / 6)
 
@@ -99,7 +102,7 @@ def atlas_from(
         Space.fitted(x[known], label[known], np.zeros((1, x.shape[1]), np.float32)).matrix for x in (offset, features)
     )
     atlas = Atlas(model_hash, settings.detail_A, matrix, frame, 1.0, names, features, label)
-    return replace(atlas, breadth=best_breadth(atlas, np.unique(label[known]), rng))
+    return replace(atlas, breadth=_WIDER * best_breadth(atlas, np.unique(label[known]), rng))
 
 
 def _names() -> tuple[tuple[str, ...], set[str]]:

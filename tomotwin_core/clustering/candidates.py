@@ -3,8 +3,9 @@
 Two signs of something are followed, because either misses what the other sees: the network's own particleness, which is
 low in the middle of hollow particles, and how far an embedding lies from what the tomogram is full of (its Mahalanobis
 length about the tomogram's mean), which is low for small particles. Every local maximum of either above its floor is a
-place, and of two places of the two kinds that nearly coincide the one with the higher particleness stays. The field is
-read layer by layer with a plane of its neighbours, so that memory does not grow with the tomogram.
+place, and of two places of the two kinds that nearly coincide the one with the higher particleness stays. Where exactly it
+is, the particleness beside it tells: steps of the grid are as long as a small molecule. The field is
+read layer by layer with some planes of its neighbours, so that memory does not grow with the tomogram.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _SAME_STEPS = 1.8
 _SIZES_STEPS = 8
 # The surroundings of a place, in steps: a ball, weighted by a Gaussian of this width, and two shells about it.
 _BALL_SIGMA, _SHELLS = 0.8, ((1.5, 2.5), (2.5, 3.5))
-HALO = 4
+_FARTHEST_STEPS = 0.6  # that a place lies from the grid's
+HALO = 5
 # Particleness is one more feature; this makes a logit count about as much as what embeddings scatter by.
 _LOGIT, _LOGITS = 0.05, (-8.0, 12.0)
 
@@ -115,12 +117,12 @@ class Bulk:
         return np.asarray((np.sqrt(np.einsum("...i,...i->...", moved, moved)) - self.median) / self.spread)
 
 
-def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = None) -> Candidates:
-    """The places of one embedded tomogram where something is, the most salient first."""
+def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = None, silent: bool = False) -> Candidates:
+    """The places of one embedded tomogram where something is, the most salient first. silent : do not show progress."""
     settings = settings or CandidateSettings()
     bulk = Bulk.of(field.sample())
-    found = []
-    for z0, z1, low, high in progress(list(field.slabs(halo=HALO)), desc=f"candidates of {field.tomogram}", unit="slabs"):
+    found, slabs = [], list(field.slabs(halo=HALO))
+    for z0, z1, low, high in slabs if silent else progress(slabs, desc=f"candidates of {field.tomogram}", unit="slabs"):
         embeddings, particleness = field.embeddings(low, high), field.particleness(low, high)
         found.append(candidates_in(embeddings, particleness, bulk, settings, (z0 - low, z1 - low), low))
     zyx, embedding, features, logit, salience, steps = (np.concatenate([part[i] for part in found]) for i in range(6))
@@ -144,7 +146,7 @@ def find_candidates(field: EmbeddingField, settings: CandidateSettings | None = 
 def places_of_array(
     embeddings: np.ndarray, particleness: np.ndarray, bulk: Bulk, settings: CandidateSettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same of a whole field in memory: zyx (n, 3) grid places, their embeddings (n, 32) and features (n, 97)."""
+    """The same of a whole field in memory: zyx (n, 3) in steps of the grid, embeddings (n, 32) and features (n, 97)."""
     places, embedding, features, logit, _, _ = candidates_in(embeddings, particleness, bulk, settings)
     keep = _apart(places, logit)
     return places[keep], embedding[keep], features[keep]
@@ -160,8 +162,8 @@ def candidates_in(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Places in an array of embeddings [z, y, x, 32] with particleness [z, y, x], looked for in some of its planes.
 
-    first : the grid plane that plane 0 is.  Returns, with places that nearly coincide still among them, zyx (n, 3) grid
-    places, embeddings (n, 32), features (n, 97), particleness (n,), salience (n,) and diameters in steps (n,).
+    first : the grid plane that plane 0 is.  Returns, with places that nearly coincide still among them, zyx (n, 3) in steps of
+    the grid, embeddings of the nearest of it (n, 32), features (n, 97), particleness (n,), salience (n,) and diameters in steps (n,).
     """
     low, high = planes or (0, len(embeddings))
     salience = bulk.salience(embeddings)
@@ -170,10 +172,11 @@ def candidates_in(
     )
     places = np.unique(places, axis=0)
     at = tuple(places.T)
-    features = surroundings(embeddings, places) - np.tile(bulk.centre, 1 + len(_SHELLS))
+    exactly = _between(particleness, places)
+    features = surroundings(embeddings, exactly) - np.tile(bulk.centre, 1 + len(_SHELLS))
     features = np.column_stack([features, _LOGIT * np.clip(particleness[at], *_LOGITS)])
     return (
-        places + (first, 0, 0),
+        exactly + (first, 0, 0),
         embeddings[at],
         features.astype(np.float32),
         particleness[at],
@@ -183,20 +186,38 @@ def candidates_in(
 
 
 def surroundings(embeddings: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Mean embeddings [z, y, x, d] about places (n, 3): (n, 3 d), of the ball and of each shell; beyond a face the face's."""
-    reach = int(np.ceil(_SHELLS[-1][1]))
-    offsets = np.array(list(product(range(-reach, reach + 1), repeat=3)))
-    distance = np.linalg.norm(offsets, axis=1)
-    weights = [np.where(distance < 2.5, np.exp(-(distance**2) / (2 * _BALL_SIGMA**2)), 0.0)]
-    weights += [((distance >= low) & (distance < high)).astype(float) for low, high in _SHELLS]
+    """Mean embeddings [z, y, x, d] about places (n, 3) on the grid or between: (n, 3 d), of the ball and of each shell; beyond a face
+    the face's."""
+    nearest = np.round(places).astype(int)
+    reach = int(np.ceil(_SHELLS[-1][1] + 0.5))
     last = np.array(embeddings.shape[:3]) - 1
-    out = np.zeros((len(weights), len(places), embeddings.shape[-1]), np.float32)
-    for index in np.flatnonzero(np.sum(weights, axis=0) > 0):
-        found = embeddings[tuple(np.clip(places + offsets[index], 0, last).T)]
-        for part, weight in zip(out, weights, strict=True):
-            if weight[index]:
-                part += np.float32(weight[index] / weight.sum()) * found
-    return np.concatenate(list(out), axis=1)
+    out = np.zeros((1 + len(_SHELLS), len(places), embeddings.shape[-1]), np.float32)
+    total = np.zeros((len(out), len(places), 1), np.float32)
+    for offset in product(range(-reach, reach + 1), repeat=3):
+        distance = np.linalg.norm(nearest + offset - places, axis=1)
+        weights = [np.where(distance < 2.5, np.exp(-(distance**2) / (2 * _BALL_SIGMA**2)), 0.0)]
+        weights += [(distance >= low) & (distance < high) for low, high in _SHELLS]
+        if not np.any(weights):
+            continue
+        found = embeddings[tuple(np.clip(nearest + offset, 0, last).T)]
+        for part, sums, weight in zip(out, total, weights, strict=True):
+            if weight.any():
+                part += weight.astype(np.float32)[:, None] * found
+                sums += weight.astype(np.float32)[:, None]
+    return np.concatenate(list(out / total), axis=1)
+
+
+def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Places (n, 3) of the grid moved to where, along each axis, the parabola through the values there and on both sides is highest, if
+    it has such a point, and not farther than `_FARTHEST_STEPS`."""
+    last, out = np.array(values.shape) - 1, places.astype(float)
+    middle = values[tuple(places.T)].astype(float)
+    for axis, step in enumerate(np.eye(3, dtype=int)):
+        before, after = (values[tuple(np.clip(places + sign * step, 0, last).T)].astype(float) for sign in (-1, 1))
+        curvature = before - 2 * middle + after
+        vertex = np.where(curvature < 0, 0.5 * (before - after) / np.minimum(curvature, -1e-6), 0.0)
+        out[:, axis] += np.clip(vertex, -_FARTHEST_STEPS, _FARTHEST_STEPS)
+    return np.clip(out, 0, last)
 
 
 def _maxima(values: np.ndarray, floor: float, low: int, high: int) -> np.ndarray:

@@ -98,10 +98,13 @@ class _Sums:
         return cls(count, total, np.bincount(label, (vectors**2).sum(1), groups))
 
 
-def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def grouped(
+    vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 1, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Groups among candidates.
 
-    vectors : (n, d) in the space of comparison, not of unit length.  fewest : smaller groups are noise.
+    vectors : (n, d) in the space of comparison, not of unit length.  fewest : smaller groups are noise.  known : (n,) groups to start
+    from, -1 for none, which are gone over once.
     Returns label (n,), -1 for noise, the largest group first, and each candidate's probability to belong to its group, 0
     for noise.
     """
@@ -110,8 +113,8 @@ def grouped(vectors: np.ndarray, scatter: Scatter, fewest: int = 6, seed: int = 
         return np.full(n, -1), np.zeros(n)
     turned = scatter.turned(np.asarray(vectors, float))
     rng = np.random.default_rng(seed)
-    label = _start(turned, seed)
-    for _ in range(_ROUNDS):
+    label, rounds = (_start(turned, seed), _ROUNDS) if known is None else (known.copy(), 1)
+    for _ in range(rounds):
         label, _ = _sorted(turned, label, scatter, rng)
         label = _merged(turned, label, scatter)
         label = _split(turned, label, scatter, fewest, seed)
@@ -207,6 +210,7 @@ def _sorted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every candidate to the group that predicts it best, or to none; with `rng` to one drawn by these probabilities."""
     probability = np.zeros(len(label))
+    alone = evidence(np.ones(len(vectors)), vectors, (vectors**2).sum(1), scatter)
     for _ in range(_DRAWN_SWEEPS if rng else _SWEEPS):
         before = label.copy()
         grouped = label >= 0
@@ -215,10 +219,10 @@ def _sorted(
         _, label[grouped] = np.unique(label[grouped], return_inverse=True)
         k = int(label.max()) + 1
         sums = _Sums.of(vectors[grouped], label[grouped], k)
-        alone = evidence(np.ones(len(vectors)), vectors, (vectors**2).sum(1), scatter)
+        whole = evidence(sums.count, sums.total, sums.square, scatter)
         for low in range(0, len(vectors), _CHUNK):
             part = slice(low, low + _CHUNK)
-            score = _predictions(vectors[part], label[part], sums, scatter)
+            score = _predictions(vectors[part], label[part], sums, whole, scatter)
             score = np.concatenate([score, alone[part, None] + np.log(_STRANGERS * len(vectors))], axis=1)
             best = (score + rng.gumbel(size=score.shape)).argmax(1) if rng else score.argmax(1)
             top = score.max(1, keepdims=True)
@@ -230,16 +234,18 @@ def _sorted(
     return label, np.where(label >= 0, probability, 0.0)
 
 
-def _predictions(vectors: np.ndarray, label: np.ndarray, sums: _Sums, scatter: Scatter) -> np.ndarray:
-    """Log predictive density of each candidate (n, k) by each group, weighted with its count; its own group without it."""
+def _predictions(vectors: np.ndarray, label: np.ndarray, sums: _Sums, whole: np.ndarray, scatter: Scatter) -> np.ndarray:
+    """Log predictive density of each candidate (n, k) by each group, weighted with its count; its own group without it.
+
+    whole : (k,) evidence of the groups.
+    """
     out = _predicted(vectors, sums.count, sums.total, sums.square, scatter)
     member = np.flatnonzero(label >= 0)
     own = label[member]
     count, total = sums.count[own] - 1, sums.total[own] - vectors[member]
     rest = sums.square[own] - (vectors[member] ** 2).sum(1)
-    before = evidence(count, total, rest, scatter)
-    after = evidence(count + 1, sums.total[own], sums.square[own], scatter)
-    out[member, own] = np.where(count > 0, after - before + np.log(np.maximum(count, 1)), -np.inf)
+    without = evidence(count, total, rest, scatter)
+    out[member, own] = np.where(count > 0, whole[own] - without + np.log(np.maximum(count, 1)), -np.inf)
     return out
 
 

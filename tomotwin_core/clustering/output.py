@@ -30,6 +30,7 @@ from tomotwin_core.coordinates.starblocks import append, head, loop, numbers, wo
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.progress import progress
+from tomotwin_core.side_by_side import side_by_side
 from tomotwin_core.tomogram import write_mrc
 
 CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "references.safetensors", "clusters.csv"
@@ -128,12 +129,9 @@ def described(proposals: Sequence[Proposal]) -> str:
 
 def _averages(scene: Scene, proposals: Sequence[Proposal]) -> dict[str, Averaged]:
     groups = {p.name: (scene.rows(p.members), p.diameter_A) for p in proposals}
-    boxes = boxes_of(scene, groups)
-    return {
-        name: average_of(found, size)
-        for name, (found, size) in progress(list(boxes.items()), desc="averages", unit="clusters")
-        if len(found)
-    }
+    boxes = {name: found for name, found in boxes_of(scene, groups).items() if len(found[0])}
+    made = side_by_side(lambda found: average_of(*found), boxes.values())
+    return dict(zip(boxes, progress(made, len(boxes), "averages", "clusters"), strict=True))
 
 
 def _write_candidates(path: Path, scene: Scene, proposals: Sequence[Proposal], probability: np.ndarray) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
-from tomotwin_core.clustering.across import joined_across, of_one_sample
+from tomotwin_core.clustering.across import ENOUGH_APART, joined_across, of_one_sample
 from tomotwin_core.clustering.atlas import Atlas
 from tomotwin_core.clustering.candidates import Candidates, CandidateSettings, find_candidates
 from tomotwin_core.clustering.grouping import Scatter, grouped, named
@@ -25,6 +22,7 @@ from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
 from tomotwin_core.progress import note, progress
+from tomotwin_core.side_by_side import side_by_side
 
 _SAMPLED = 20_000
 
@@ -49,12 +47,12 @@ def scene_of(fields: Sequence[EmbeddingField], atlas: Atlas | None, settings: Cl
         raise UserError(f"{fields[0].path} and others were made with different models; embed all with one")
     if atlas is not None and {atlas.model_hash} != hashes:
         raise UserError(f"the atlas was made for another model ({atlas.model_hash}) than the embeddings ({hashes.pop()})")
-    parts, samples, infos = [], [], []
-    for one in fields:
-        parts.append(find_candidates(one, settings.candidates))
-        samples.append(one.sample(max(_SAMPLED // len(fields), 2000)))
-        infos.append(_info(one, files))
-    everything = np.concatenate(samples)
+    if len(fields) == 1:
+        parts = [find_candidates(fields[0], settings.candidates)]
+    else:
+        found = side_by_side(lambda one: find_candidates(one, settings.candidates, silent=True), fields)
+        parts = list(progress(found, len(fields), "candidates", "tomograms"))
+    everything = np.concatenate([one.sample(max(_SAMPLED // len(fields), 2000)) for one in fields])
     centre = everything.mean(0).astype(np.float32)
     if atlas is not None:
         space, frame, origin = Space(centre, atlas.matrix), atlas.frame, atlas.scatter.mean
@@ -67,7 +65,8 @@ def scene_of(fields: Sequence[EmbeddingField], atlas: Atlas | None, settings: Cl
     candidates = Candidates.joined(parts)
     blank = np.zeros((len(candidates), 2), np.float32)
     ids = np.arange(len(candidates))
-    scene = Scene(tuple(infos), candidates, ids, blank, space, frame, origin, everything, fields[0].model_hash, settings.seed)
+    infos = tuple(_info(one, files) for one in fields)
+    scene = Scene(infos, candidates, ids, blank, space, frame, origin, everything, fields[0].model_hash, settings.seed)
     return mapped(scene, settings)
 
 
@@ -88,20 +87,19 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
         label, probability = clustered(everything)
         return proposals_of(scene, label, atlas, found), probability
     label, probability = np.full(len(scene), -1), np.zeros(len(scene))
-    # Several at once: much of a clustering is too small for threads of its own.
-    with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        done = zip(parts, pool.map(clustered, parts), strict=True)
-        for rows, (own, sure) in progress(done, len(parts), "clusters", "tomograms"):
-            label[rows], probability[rows] = np.where(own >= 0, own + label.max() + 1, -1), sure
+    done = zip(parts, side_by_side(clustered, parts), strict=True)
+    for rows, (own, sure) in progress(done, len(parts), "clusters", "tomograms"):
+        label[rows], probability[rows] = np.where(own >= 0, own + label.max() + 1, -1), sure
     kinds = _kinds(scene, atlas, found, everything, label)
     joint = joined_across(vectors, label, tomogram, kinds, scatter)
     again = joint < 0
     if of_one_sample(label, joint, kinds):
         note("most species are in several tomograms: what may be a species is clustered together, as of one sample")
         again |= np.array([kind in ("species", "unsure") for kind in kinds])[joint]
-        own, probability[again] = clustered(np.flatnonzero(again))
+        own, probability[again] = clustered(np.flatnonzero(again), joint[again])
     else:
         note("the tomograms have few species in common: each is clustered by itself, and what is the same joined")
+        joint = joined_across(vectors, label, tomogram, kinds, scatter, ENOUGH_APART)
         # What is rare in each tomogram may be frequent enough in all of them.
         own, probability[again] = grouped(vectors[again], scatter, settings.fewest, settings.seed)
     joint[again] = np.where(own >= 0, own + len(kinds), -1)
@@ -115,13 +113,14 @@ def _clustered(
     kinds: Callable[[np.ndarray, np.ndarray], list[Kind]],
     settings: ClusterSettings,
     rows: np.ndarray,
+    known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clusters among some candidates (m,): label and probability (m,), with the views of one molecule in one cluster.
 
-    kinds : of the groups of a labelling of rows.
+    kinds : of the groups of a labelling of rows.  known : (m,) groups to start from, -1 for none.
     """
     vectors = vectors[rows]
-    label, probability = grouped(vectors, scatter, settings.fewest, settings.seed)
+    label, probability = grouped(vectors, scatter, settings.fewest, settings.seed, known)
     species = np.flatnonzero([kind == "species" for kind in kinds(rows, label)])
     joined = rejoined(vectors, label, species, scatter)
     final, agreeing = settled(vectors, joined, scatter)

@@ -15,8 +15,7 @@ the reference. The best correlation is kept as the pick's `correlation`; it is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -30,6 +29,7 @@ from scipy.spatial.transform import Rotation
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.progress import progress
+from tomotwin_core.side_by_side import side_by_side
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures.density import Density
 from tomotwin_core.subtomograms.templates import Imager, factors, low_pass, uniform_rotations
@@ -100,7 +100,9 @@ def orient(
     settings = settings or OrientingSettings()
     picks = picks.to_voxel_size(source.voxel_size_A, source.shape)
     search = _Search.of(source, density, acquisition, settings, device)
-    found = list(progress(_side_by_side(search.at, picks.xyz, device), len(picks), "orienting", "picks"))
+    # On a CPU the arrays of one place are too small to be shared out.
+    searched = (side_by_side if torch.device(device).type == "cpu" else map)(search.at, picks.xyz)
+    found = list(progress(searched, len(picks), "orienting", "picks"))
     return replace(
         picks,
         xyz=np.array([one.xyz for one in found]).reshape(-1, 3),
@@ -159,23 +161,6 @@ def suggested_correlation(background: ArrayLike, picks: ArrayLike) -> float:
     if len(found):
         both.append(0.5 * float(np.quantile(found, 0.9)))
     return max(both, default=float("nan"))
-
-
-def _side_by_side(
-    function: Callable[[NDArray[np.float64]], _Found], places: NDArray[np.float64], device: str
-) -> Iterator[_Found]:
-    """Results in the order of the places. On a CPU a place is searched by one thread, as many as there are at a time: the
-    arrays of one are too small to be shared out."""
-    if torch.device(device).type != "cpu":
-        yield from map(function, places)
-        return
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(function, places)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
