@@ -19,7 +19,7 @@ from tomotwin_core.clustering.atlas import JUNK
 from tomotwin_core.clustering.averaging import average_of
 from tomotwin_core.clustering.candidates import Candidates, find_candidates, surroundings
 from tomotwin_core.clustering.grouping import Scatter, evidence, grouped
-from tomotwin_core.clustering.kinds import kind_of, sheet_share, signs
+from tomotwin_core.clustering.kinds import Signs, kind_of, sheet_share, signs
 from tomotwin_core.clustering.output import described, shown
 from tomotwin_core.clustering.parts import share_inside, wholes
 from tomotwin_core.clustering.proposals import Proposal, proposals_of
@@ -213,6 +213,15 @@ def test_kinds_are_told_by_looks_by_sheets_and_by_faces() -> None:
     assert proposals[0].nearest[0].name == "1qvr" and proposals[0].nearest[0].score > 0.9
     assert proposals[0].diameter_A == pytest.approx(185.6, abs=10), "as large as the molecule that it looks like"
     assert proposals[0].density_per_um3 == pytest.approx(40 / 0.4**3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("filament", "kind"), [(0.45, "filament"), (0.35, "part")])
+def test_of_two_kinds_of_junk_the_more_frequent_one_is_told(filament: float, kind: str) -> None:
+    scene = scene_with(apart((3700,) * 3, 30, 350, margin=300).astype(float), np.zeros((30, 96), np.float32))
+    shares = {"filament": filament, "part": 0.42, "molecule": 0.58 - filament}
+    looks = np.array([shares.get(name, 0.0) for name in (*JUNK, "molecule")])
+    found = Signs(np.tile(looks, (30, 1)), np.full(30, -1), np.zeros(30), np.full(30, np.nan))
+    assert kind_of(scene, found, np.arange(30))[0] == kind
 
 
 def test_filaments_are_long_and_what_only_looks_like_them_is_judged_without_them() -> None:

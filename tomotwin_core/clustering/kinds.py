@@ -69,11 +69,13 @@ def kind_of(scene: Scene, signs: Signs, members: np.ndarray) -> tuple[Kind, str]
         return "edge", f"{edge:.0%} of its members lie at a face of the tomogram"
     looks = signs.looks[members].mean(0)
     sheet = sheet_share(scene, members)
-    for index, name in enumerate(JUNK):
-        if looks[index] > _MAJORITY and index != _PART:
-            return cast(Kind, name), f"{looks[index]:.0%} of the examples that its members resemble are {_WORDS[name]}"
     inside = share_inside(signs.whole, members)
-    if inside + (1 - inside) * looks[_PART] > _PARTS:
+    parts = inside + (1 - inside) * looks[_PART]
+    other = int(looks[:_PART].argmax())  # parts are the last kind
+    if looks[other] > _MAJORITY or looks[other] > parts > _PARTS:
+        name = JUNK[other]
+        return cast(Kind, name), f"{looks[other]:.0%} of the examples that its members resemble are {_WORDS[name]}"
+    if parts > _PARTS:
         return "part", (
             f"{inside:.0%} of its members lie inside of larger particles, and {looks[_PART]:.0%} of the examples that they "
             "resemble are such places"

@@ -1,0 +1,38 @@
+"""Several items at once: that they are, each on one thread, and that nothing of it stays."""
+
+import threading
+
+import pytest
+import torch
+
+from tomotwin_core.side_by_side import side_by_side
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_as_many_work_at_once_as_there_are_threads_each_on_one() -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def work(item: int) -> tuple[int, int]:
+        both.wait()  # breaks where one would work alone
+        return item * item, torch.get_num_threads()
+
+    assert list(side_by_side(work, range(4))) == [(0, 1), (1, 1), (4, 1), (9, 1)]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_comes_through_and_threads_are_as_before() -> None:
+    def work(item: int) -> int:
+        if item == 2:
+            raise ValueError("two")
+        return item
+
+    with pytest.raises(ValueError, match="two"):
+        list(side_by_side(work, range(4)))
+    assert torch.get_num_threads() == 2
