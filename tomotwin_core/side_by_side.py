@@ -1,9 +1,13 @@
-"""Several items of work at once, where one is too small to be shared out among threads."""
+"""Several items of work at once, where one is too small to be shared out among threads.
+
+Threads share what there is and cost nothing to start, but hinder each other in work that is not one large computation after the
+other; processes do not, but take seconds to start and get copies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -28,3 +32,17 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> I
             yield from pool.map(alone, items)
     finally:
         torch.set_num_threads(threads)
+
+
+def in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The same, each in a process of its own; function, items and results are pickled."""
+    workers = min(torch.get_num_threads(), len(items))
+    # Forked, a process could wait for ever for threads that only its parent has.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_on_one_thread) as pool:
+        yield from pool.map(function, items)
+
+
+def _on_one_thread() -> None:
+    torch.set_num_threads(1)
+    threadpool_limits(1)

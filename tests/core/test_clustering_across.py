@@ -57,17 +57,32 @@ def test_tomograms_are_of_one_sample_where_most_species_are_in_several() -> None
 
 
 def test_what_is_rare_in_each_tomogram_is_found_in_all_of_them() -> None:
+    scene, truth = with_a_rare_one()
+    label = labels_of(scene)
+    for kind, count in enumerate((20, 20, 20, 12)):
+        own = truth == kind
+        [group] = np.unique(label[own & (label >= 0)])
+        assert (label[own] == group).sum() >= 0.9 * count and (label[~own] == group).sum() <= 0.2 * count
+
+
+def test_processes_for_many_candidates_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, _ = with_a_rare_one()
+    proposals, probability = proposed(scene, None, ClusterSettings())
+    monkeypatch.setattr(run, "_FOR_PROCESSES", 0)
+    again, surely = proposed(scene, None, ClusterSettings())
+    assert again == proposals and len(again) > 3
+    np.testing.assert_array_equal(surely, probability)
+
+
+def with_a_rare_one() -> tuple[Scene, NDArray]:
+    """Three tomograms, in each a molecule of its own, a few copies of one that all have (3), and strangers (-1)."""
     rng = np.random.default_rng(4)
     *frequent, rare = 4.0 * np.linalg.qr(rng.normal(size=(SIZE, 4)))[0].T
     features, truth = [], []
     for kind, place in enumerate(frequent):  # another one in each
         features += [rng.normal(place, 0.25, (20, SIZE)), rng.normal(rare, 0.25, (4, SIZE)), rng.normal(scale=2.5, size=(200, SIZE))]
         truth += [kind] * 20 + [3] * 4 + [-1] * 200
-    label = labels_of(scene_of(np.concatenate(features).astype(np.float32), len(frequent)))
-    for kind, count in enumerate((20, 20, 20, 12)):
-        own = np.array(truth) == kind
-        [group] = np.unique(label[own & (label >= 0)])
-        assert (label[own] == group).sum() >= 0.9 * count and (label[~own] == group).sum() <= 0.2 * count
+    return scene_of(np.concatenate(features).astype(np.float32), len(frequent)), np.array(truth)
 
 
 def test_in_tomograms_of_one_sample_what_may_be_a_species_is_clustered_together_and_junk_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """Several items at once: that they are, each on one thread, and that nothing of it stays."""
 
+import os
 import threading
 
 import pytest
 import torch
 
-from tomotwin_core.side_by_side import side_by_side
+from tomotwin_core.errors import UserError
+from tomotwin_core.side_by_side import in_processes, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +38,17 @@ def test_an_error_comes_through_and_threads_are_as_before() -> None:
     with pytest.raises(ValueError, match="two"):
         list(side_by_side(work, range(4)))
     assert torch.get_num_threads() == 2
+
+
+def squared(item: int) -> tuple[int, int, int]:
+    if item < 0:
+        raise UserError("less than nothing")
+    return item * item, torch.get_num_threads(), os.getpid()
+
+
+def test_processes_work_on_one_thread_each_and_their_errors_come_through() -> None:
+    found = list(in_processes(squared, [1, 2, 3]))
+    assert [f[:2] for f in found] == [(1, 1), (4, 1), (9, 1)]
+    assert os.getpid() not in {f[2] for f in found} and torch.get_num_threads() == 2
+    with pytest.raises(UserError, match="less than nothing"):
+        list(in_processes(squared, [-1]))

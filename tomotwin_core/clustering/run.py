@@ -22,9 +22,11 @@ from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import Space
 from tomotwin_core.progress import note, progress
-from tomotwin_core.side_by_side import side_by_side
+from tomotwin_core.side_by_side import in_processes, side_by_side
 
 _SAMPLED = 20_000
+# More candidates than this are worth the seconds that processes take to start.
+_FOR_PROCESSES = 20_000
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,21 @@ def mapped(scene: Scene, settings: ClusterSettings) -> Scene:
 
 def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tuple[list[Proposal], np.ndarray]:
     """Clusters among all candidates of a scene, ranked, and each candidate's probability to belong to its cluster."""
-    vectors, scatter, found = scene.vectors, scatter_of(scene, atlas), signs(scene, atlas)
-    clustered = partial(_clustered, vectors, scatter, partial(_kinds, scene, atlas, found), settings)
-    everything, tomogram = np.arange(len(scene)), scene.candidates.tomogram
+    tomogram = scene.candidates.tomogram
     parts = [np.flatnonzero(tomogram == t) for t in np.unique(tomogram)]
     if len(parts) < 2:
-        label, probability = clustered(everything)
+        label, probability, found = _alone((scene, atlas, settings))
         return proposals_of(scene, label, atlas, found), probability
-    label, probability = np.full(len(scene), -1), np.zeros(len(scene))
-    done = zip(parts, side_by_side(clustered, parts), strict=True)
-    for rows, (own, sure) in progress(done, len(parts), "clusters", "tomograms"):
+    label, probability, told = np.full(len(scene), -1), np.zeros(len(scene)), []
+    jobs = [(scene.select(rows), atlas, settings) for rows in parts]
+    done = zip(parts, (in_processes if len(scene) > _FOR_PROCESSES else map)(_alone, jobs), strict=True)
+    for rows, (own, sure, seen) in progress(done, len(parts), "clusters", "tomograms"):
         label[rows], probability[rows] = np.where(own >= 0, own + label.max() + 1, -1), sure
-    kinds = _kinds(scene, atlas, found, everything, label)
+        told.append(seen)
+    found = Signs.joined(told, parts)
+    vectors, scatter = scene.vectors, scatter_of(scene, atlas)
+    clustered = partial(_clustered, vectors, scatter, partial(_kinds, scene, atlas, found), settings)
+    kinds = _kinds(scene, atlas, found, np.arange(len(scene)), label)
     joint = joined_across(vectors, label, tomogram, kinds, scatter)
     again = joint < 0
     if of_one_sample(label, joint, kinds):
@@ -105,6 +110,14 @@ def proposed(scene: Scene, atlas: Atlas | None, settings: ClusterSettings) -> tu
     joint[again] = np.where(own >= 0, own + len(kinds), -1)
     label, probability = named(joint, probability, settings.fewest)
     return proposals_of(scene, label, atlas, found), probability
+
+
+def _alone(job: tuple[Scene, Atlas | None, ClusterSettings]) -> tuple[np.ndarray, np.ndarray, Signs]:
+    """Of the candidates of a scene by itself: labels and probabilities (n,), and what can be told of each."""
+    scene, atlas, settings = job
+    found = signs(scene, atlas)
+    kinds = partial(_kinds, scene, atlas, found)
+    return *_clustered(scene.vectors, scatter_of(scene, atlas), kinds, settings, np.arange(len(scene))), found
 
 
 def _clustered(
