@@ -8,10 +8,13 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from tomotwin_core.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,12 +38,17 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 
 def in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The same, each in a process of its own; function, items and results are pickled."""
+    """The same, each in a process of its own; function, items and results are pickled. UserError where one is killed."""
     workers = min(torch.get_num_threads(), len(items))
     # Forked, a process could wait for ever for threads that only its parent has.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_on_one_thread) as pool:
-        yield from pool.map(function, items)
+    try:
+        with ProcessPoolExecutor(workers, context, initializer=_on_one_thread) as pool:
+            yield from pool.map(function, items)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process was ended before its work was done, most likely for want of memory; give the call more memory or fewer tomograms"
+        ) from error
 
 
 def _on_one_thread() -> None:

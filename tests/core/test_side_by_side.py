@@ -43,6 +43,8 @@ def test_an_error_comes_through_and_threads_are_as_before() -> None:
 def squared(item: int) -> tuple[int, int, int]:
     if item < 0:
         raise UserError("less than nothing")
+    if item == 0:
+        os._exit(9)  # as where memory runs out
     return item * item, torch.get_num_threads(), os.getpid()
 
 
@@ -52,3 +54,5 @@ def test_processes_work_on_one_thread_each_and_their_errors_come_through() -> No
     assert os.getpid() not in {f[2] for f in found} and torch.get_num_threads() == 2
     with pytest.raises(UserError, match="less than nothing"):
         list(in_processes(squared, [-1]))
+    with pytest.raises(UserError, match="for want of memory"):
+        list(in_processes(squared, [0, 1]))
