@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from tomotwin_core.embedding import EmbeddingField
+from tomotwin_core.parabola import vertex
 from tomotwin_core.progress import progress
 
 # Towards a round scatter, so that directions without any scatter are not blown up.
@@ -210,13 +211,10 @@ def surroundings(embeddings: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Places (n, 3) of the grid moved to where, along each axis, the parabola through the values there and on both sides is highest, if
     it has such a point, and not farther than `_FARTHEST_STEPS`."""
-    last, out = np.array(values.shape) - 1, places.astype(float)
-    middle = values[tuple(places.T)].astype(float)
+    last, out = np.array(values.shape) - 1, places.astype(np.float64)
     for axis, step in enumerate(np.eye(3, dtype=int)):
-        before, after = (values[tuple(np.clip(places + sign * step, 0, last).T)].astype(float) for sign in (-1, 1))
-        curvature = before - 2 * middle + after
-        vertex = np.where(curvature < 0, 0.5 * (before - after) / np.minimum(curvature, -1e-6), 0.0)
-        out[:, axis] += np.clip(vertex, -_FARTHEST_STEPS, _FARTHEST_STEPS)
+        before, here, after = (values[tuple(np.clip(places + steps * step, 0, last).T)] for steps in (-1, 0, 1))
+        out[:, axis] += vertex(before, here, after, _FARTHEST_STEPS)
     return np.clip(out, 0, last)
 
 

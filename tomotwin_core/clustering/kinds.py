@@ -8,7 +8,7 @@ tomogram's faces; inside of larger particles), and, where the tomogram itself is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -56,12 +56,9 @@ class Signs:
     @classmethod
     def joined(cls, parts: Sequence[Signs], rows: Sequence[np.ndarray]) -> Signs:
         """Of a scene out of those of its parts, and the rows (m,) that each of these is in it."""
-        wholes = [np.where(part.whole >= 0, own[part.whole], -1) for part, own in zip(parts, rows, strict=True)]
+        moved = [replace(part, whole=np.where(part.whole >= 0, own[part.whole], -1)) for part, own in zip(parts, rows, strict=True)]
         order = np.argsort(np.concatenate(rows))
-        looks, whole, edge, dark = (
-            np.concatenate(column)[order] for column in ([p.looks for p in parts], wholes, [p.edge for p in parts], [p.dark for p in parts])
-        )
-        return cls(looks, whole, edge, dark)
+        return cls(*(np.concatenate([getattr(part, column.name) for part in moved])[order] for column in fields(cls)))
 
 
 def signs(scene: Scene, atlas: Atlas | None) -> Signs:

@@ -28,6 +28,7 @@ from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.errors import UserError
+from tomotwin_core.parabola import vertex
 from tomotwin_core.progress import progress
 from tomotwin_core.side_by_side import side_by_side
 from tomotwin_core.simulation.acquisition import Acquisition
@@ -253,7 +254,7 @@ class _Search:
         turns = Rotation.from_rotvec(np.deg2rad(step_deg) * _ABOUT).as_matrix() @ found.rotation
         windows, _ = _windows(patch, np.round(found.xyz), 0, self.fine)
         middle, *sides = (windows @ self.fine.templates(turns).T)[0].tolist()
-        vector = [_vertex(sides[2 * axis + 1], middle, sides[2 * axis]) for axis in range(3)]
+        vector = [float(vertex(sides[2 * axis + 1], middle, sides[2 * axis])) for axis in range(3)]
         return np.asarray(Rotation.from_rotvec(np.deg2rad(step_deg) * np.array(vector)).as_matrix() @ found.rotation)
 
     def _patch(self, xyz: NDArray[np.float64], imager: Imager) -> tuple[torch.Tensor, NDArray[np.float64]]:
@@ -309,14 +310,8 @@ def _between(cube: NDArray[np.float32]) -> NDArray[np.float64]:
         if not 0 < top[axis] < cube.shape[axis] - 1:
             continue
         low, middle, high = (float(cube[(*top[:axis], top[axis] + d, *top[axis + 1 :])]) for d in (-1, 0, 1))
-        offset[2 - axis] = _vertex(low, middle, high)
+        offset[2 - axis] = vertex(low, middle, high)
     return offset
-
-
-def _vertex(low: float, middle: float, high: float) -> float:
-    """Where the parabola through values at -1, 0 and 1 has its maximum, within -1 to 1; 0 where it has none."""
-    curvature = low - 2 * middle + high
-    return float(np.clip(0.5 * (low - high) / curvature, -1, 1)) if curvature < 0 else 0.0
 
 
 def _angles_deg(rotations: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
