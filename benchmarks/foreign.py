@@ -49,9 +49,9 @@ STYLES: dict[str, list[str]] = {
     "sirt": ["--dose", "130"],
     "deconv": ["--dose", "130", "--ctf-corrected"],
     "denoised": ["--dose", "110"],
-    "coarse": "--tilt-min -50 --tilt-max 50 --tilt-step 3 --dose 100 --defocus 4 7 --tomogram-voxel-size 13.5".split(),
+    "coarse": ["--tilt-min", "-50", "--tilt-max", "50", "--tilt-step", "3", "--dose", "100", "--defocus", "4", "7", "--tomogram-voxel-size", "13.5"],
     "local": ["--dose", "100"],
-    "dirty": "--tilt-min -54 --tilt-max 54 --tilt-step 3 --dose 80".split(),
+    "dirty": ["--tilt-min", "-54", "--tilt-max", "54", "--tilt-step", "3", "--dose", "80"],
 }
 LAST_LOOK = ("local", "dirty")
 WAYS: dict[str, list[str]] = {"embedding": [], "verified": []}
