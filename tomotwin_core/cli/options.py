@@ -133,7 +133,7 @@ def add_region(parser: argparse.ArgumentParser) -> None:
         "--mask",
         type=Path,
         metavar="MRC",
-        help="volume of the tomogram's own shape, searched where it is not 0; or a folder with NAME_mask.mrc for each",
+        help="volume of the tomogram's own shape, 0 outside, not 0 or (soft edges) at least half of its top value inside; or a folder with NAME_mask.mrc for each",
     )
     group.add_argument(
         "--z-range", type=int, nargs=2, metavar=("FIRST", "LAST"), help="planes to be searched, counted from 0"
