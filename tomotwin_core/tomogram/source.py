@@ -34,9 +34,6 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _ENDINGS = (".mrc", ".rec", ".map", ".st", ".tif", ".tiff")
 _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
-# Bytes whose sign nobody says are unsigned where that narrows the spread of their values to less than this; where it does
-# not they are one heap either way, 256 apart.
-_ONE_HEAP = 0.99
 # Thinner than this along an axis is a tomogram of nothing, A.
 _THINNEST_A = 50.0
 
@@ -323,11 +320,14 @@ def _sign_is_open(header: np.void) -> bool:
 
 
 def _of_either_sign(data: NDArray[Any]) -> NDArray[Any]:
-    """Bytes with the sign that makes them a tomogram: taken wrongly, one heap of grey values becomes two far apart."""
+    """Bytes with the sign that makes them a tomogram: taken wrongly, one heap of grey values becomes two far apart.
+
+    Where all of them are one heap either way the two are 256 apart, which says nothing to anybody.
+    """
     planes = np.linspace(0, len(data) - 1, min(len(data), _CHECK_PLANES)).round().astype(int)
     sample = np.ascontiguousarray(data[np.unique(planes)])
     signed, unsigned = (float(sample.view(kind).std(dtype=np.float64)) for kind in (np.int8, np.uint8))
-    return data.view(np.uint8) if unsigned < _ONE_HEAP * signed else data
+    return data.view(np.uint8) if unsigned < signed else data
 
 
 def _require_one_volume(file: Path, header: np.void) -> None:
