@@ -120,7 +120,7 @@ def test_what_cannot_be_converted_is_one_sentence(
     two = failure(capsys, tmp_path / "two.star", "--out", tmp_path / "o.cbox", "--format", "cbox")
     assert "one target in one tomogram only: write one file for each" in two
     others = ["--tomogram", tomogram, tmp_path / "TS_02.mrc"]
-    assert "TS_09, which none of the tomograms is called" in failure(
+    assert "TS_09, which none of the tomograms given is called" in failure(
         capsys, tmp_path / "other.star", *out, "star", *others
     )
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())

@@ -423,7 +423,7 @@ def test_every_table_has_the_size_and_shape_of_its_own_tomogram(
     write_coordinates(tmp_path / "o.star", [one, two, Coordinates.from_arrays(PLACES, 10.0, "TS_7", SHAPE)])
     found = placed_coordinates(tmp_path / "o.star", tomograms)
     assert [place.name if place else None for place, _ in found] == ["TS_1", "TS_10", None]
-    with pytest.raises(UserError, match="has positions in TS_7, which none of the tomograms is called"):
+    with pytest.raises(UserError, match="has positions in TS_7, which none of the tomograms given is called"):
         tables_in(tmp_path / "o.star", tomograms)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown
 from tomotwin_core.coordinates.starblocks import blocks_of, floats, head, loop, numbers, rows_of, tomograms_of, word
 from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
@@ -43,7 +44,7 @@ class CboxFormat:
         given = size_of(voxel_size_A, name)
         size = own_size or given
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+            raise VoxelSizeUnknown(path)
         x, y, z, width, height = floats(path, rows, _CORNER_AND_SIZE).T
         return [
             Coordinates.from_arrays(

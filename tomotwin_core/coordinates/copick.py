@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomotwin_core.coordinates.plausible import believed_size
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size
 from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.coordinates.text import text_of
 from tomotwin_core.errors import UserError
@@ -63,7 +63,7 @@ class CopickFormat:
         # Locations are in Angstrom: 1 A or nothing at all leaves them where they are, only the voxels want a size.
         size = believed_size(path, written, "a voxel spacing") or given
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its tomogram: give it in Angstrom.")
+            raise VoxelSizeUnknown(path, "its tomogram")
         if unit != "angstrom":
             raise UserError(f"{path} counts in {unit}: give copick's picks in angstrom.")
         return [

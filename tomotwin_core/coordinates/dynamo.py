@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates.frames import relion_angles_from_rotation
-from tomotwin_core.coordinates.plausible import believed_size, known_angles, one_or_given
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size, known_angles, one_or_given
 from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shape, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.coordinates.text import text_of
 from tomotwin_core.errors import UserError
@@ -119,7 +119,7 @@ def _size(
         size = one_or_given(path, xyz, given_A, shape_of(shapes, name), what) if given_A is not None else None
     size = given_A if size is None else size
     if size is None:
-        raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+        raise VoxelSizeUnknown(path)
     return size, shape_of(shapes, name, size, given_A)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tomotwin_core.coordinates.plausible import believed_size
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size
 from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
@@ -50,7 +50,7 @@ class ImodFormat:
         written = header.pixelsize * _A_BY_UNIT[header.units] if header.units in _A_BY_UNIT else 0.0
         size = believed_size(path, written, "a pixel size") or given
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+            raise VoxelSizeUnknown(path)
         xyz, label, score, radius = [np.empty((0, 3))], [], [], []
         for thing in model.objects:
             values = {item.index: item.value for item in thing.extra if item.type == _VALUE}

@@ -72,11 +72,13 @@ def tables_in(
     path: str | os.PathLike[str], tomograms: Iterable[Place], voxel_size_A: float | None = None, by_number: bool = False
 ) -> list[Coordinates]:
     """The tables of `placed_coordinates`; a `UserError` where one is in none of the tomograms."""
+    given = list(tomograms)
     found = []
-    for tomogram, table in placed_coordinates(path, tomograms, voxel_size_A, by_number):
+    for tomogram, table in placed_coordinates(path, given, voxel_size_A, by_number):
         if tomogram is None:
             raise UserError(
-                f"{path} has positions in {table.tomogram}, which none of the tomograms is called: give it too"
+                f"{path} has positions in {table.tomogram}, which none of the tomograms given is called "
+                f"({', '.join(t.name for t in given)}): give it too."
             )
         found.append(table)
     return found

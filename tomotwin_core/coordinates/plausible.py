@@ -23,6 +23,13 @@ _RIM = 1.0
 _LEAST_A, _MOST_A = 0.1, 500.0
 
 
+class VoxelSizeUnknown(UserError):
+    """Neither a file of positions nor whoever reads it says the size of the voxels that it counts in."""
+
+    def __init__(self, path: Path, what: str = "its positions") -> None:
+        super().__init__(f"{path} does not say the voxel size of {what}: give it in Angstrom.")
+
+
 def believed_size(path: Path, written_A: float, what: str) -> float | None:
     """A voxel size (A) that a file says, None where it means nothing: 0 is a size that was not known, others are told."""
     if written_A == 0 or np.isnan(written_A):

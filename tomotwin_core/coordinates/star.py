@@ -35,6 +35,7 @@ from tomotwin_core.coordinates.frames import (
     voxels_from_centred_A,
 )
 from tomotwin_core.coordinates.plausible import (
+    VoxelSizeUnknown,
     are_parts,
     believed_size,
     known_angles,
@@ -250,7 +251,7 @@ def _table(
         size = _written_size(path, name, pixel_sizes_A, corner, given_A, given_shape)
     size = given_A if size is None else size
     if size is None:
-        raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+        raise VoxelSizeUnknown(path)
     shape = own_shape or shape_of(given_shape, name, size, given_A)
     if corner is not None:
         xyz = corner

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown
 from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
@@ -21,7 +22,7 @@ class CoordsFormat:
         name = tomogram_name(path.stem) if tomogram is None else tomogram
         size = size_of(voxel_size_A, name)
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+            raise VoxelSizeUnknown(path)
         rows = []
         for number, line in enumerate(text_of(path).splitlines(), start=1):
             words = line.split("#")[0].replace(",", " ").split()
