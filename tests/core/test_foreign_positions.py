@@ -441,3 +441,13 @@ def test_a_file_without_names_belongs_to_the_tomogram_it_is_called_after(
     (found,) = tables_in(tmp_path / name, tomograms)
     assert (found.tomogram, found.voxel_size_A) == (("TS_10", 8) if "TS_10" in name else ("TS_1", 10))
     assert found.xyz[0].tolist() == [10, 12, 5]
+
+
+@pytest.mark.parametrize("given", [5.0, 8.0, 12.0, 9.5, 20.0])
+def test_a_voxel_size_that_contradicts_the_file_is_told(
+    tmp_path: Path, tomograms: list[TomogramSource], capsys: pytest.CaptureFixture[str], given: float
+) -> None:
+    write_coordinates(tmp_path / "a.star", Coordinates.from_arrays([[20, 12, 5]], 10.0, "TS_1", (20, 30, 40)))
+    (found,) = tables_in(tmp_path / "a.star", tomograms, voxel_size_A=given)
+    assert found.xyz.tolist() == [[20, 12, 5]]
+    assert f"in voxels of 10 A, which counts: the {given:g} A given are passed over" in capsys.readouterr().err
