@@ -26,12 +26,15 @@ from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.padding import tell_padding
 
 _FORMAT = "tomotwin embedding field 1"
 # Planes of a chunk: peaks are looked for plane by plane.
 _CHUNK_PLANES = 16
 # Of a tomogram's own statistics, from which on it is called unusual.
 _NOTABLE_SHARE = 0.1
+# Of a sample of embeddings, which are alike to the last bit where there was nothing to see.
+_CHANCE_COPIES = 0.001
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,15 @@ class EmbeddingField:
             self.embeddings(z, z + 1).reshape(height * width, -1)[rng.choice(height * width, each, replace=False)]
             for z in planes
         ]
-        return np.concatenate(found)
+        return self._of_specimen(np.concatenate(found))
+
+    def _of_specimen(self, embeddings: np.ndarray) -> np.ndarray:
+        """Those of embeddings (n, 32) that windows of padding alone did not give: these are all the same."""
+        if not self.attributes.get("padding_share"):
+            return embeddings
+        _, which, counts = np.unique(embeddings, axis=0, return_inverse=True, return_counts=True)
+        kept = counts[which.reshape(-1)] <= max(_CHANCE_COPIES * len(embeddings), 1)
+        return embeddings[kept] if kept.any() else embeddings
 
     def at(self, xyz_vox: np.ndarray) -> np.ndarray:
         """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points."""
@@ -151,6 +162,7 @@ def embed_to_disk(
             return old
     source.check()
     volume = ModelTomogram(source, contrast=contrast)
+    tell_padding(source.name, volume.specimen)
     embedder = DenseEmbedder(model.network, device, tile, precision)
     shape = grid_shape(volume.shape)
     chunk = _chunk(embedder.tile_shape(volume.shape))
@@ -167,6 +179,7 @@ def embed_to_disk(
         ):
             embeddings[where] = e.astype(np.float16)
             particleness[where] = p.astype(np.float16)
+        group.attrs.update({"padding_share": round(volume.specimen.share, 4)})
         group.attrs.update({"statistics_distance": embedder.suited.distance, "statistics_share": embedder.suited.share})
     return open_field(out)
 
