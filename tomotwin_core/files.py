@@ -25,7 +25,10 @@ from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 
 # What the disk or the permissions refuse is the user's to mend; any other OSError is a mistake of ours.
-_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+_REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR,
+    errno.ENAMETOOLONG, errno.EFBIG, errno.ELOOP, errno.EIO, errno.ESTALE,
+}  # fmt: skip
 
 _LIBRARIES = ("numpy", "scipy", "torch", "zarr", "mrcfile", "starfile", "gemmi", "safetensors")
 
@@ -41,22 +44,47 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     UserError
         When the place cannot be written to: no permission, a full disk, a file where a folder is needed, or
-        the other way round.
+        the other way round, or a name that no file can have.
     """
     final = Path(path)
-    # The ending stays last, because writers choose the format by it.
-    temporary = final.with_name(f".part-{uuid.uuid4().hex[:8]}-{final.name}")
+    if not final.name:
+        raise UserError(f"{final} cannot be written: give the name of a file or folder in it.")
+    with require_writable(final):
+        # The ending stays last, because writers choose the format by it.
+        temporary = final.with_name(f".part-{uuid.uuid4().hex[:8]}-{final.name}")
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _put(temporary, final)
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+@contextmanager
+def require_writable(path: Path) -> Iterator[None]:
+    """What the disk or the permissions refuse to who writes `path` becomes one sentence; so does a name that no file can have."""
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!a} cannot be written: give the name of a file or folder.")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _put(temporary, final)
-    except BaseException as problem:
-        _remove(temporary)
-        if isinstance(problem, OSError) and problem.errno in _REFUSALS:
-            raise UserError(
-                f"{final} cannot be written ({problem.strerror}): choose another place or make room there."
-            ) from problem
-        raise
+        yield
+    except OSError as problem:
+        # What was refused about another file, one that was read meanwhile, is told of that one, elsewhere.
+        about = problem.filename2 or problem.filename
+        if problem.errno not in _REFUSALS or not (about is None or str(path.parent) in str(about) or path.name in str(about)):
+            raise
+        raise UserError(
+            f"{path} cannot be written ({problem.strerror}): choose another place or make room there."
+        ) from problem
+
+
+def content_of(path: Path) -> str:
+    """32 hexadecimal digits that stand for the bytes of a file: another content, another digest, whatever its date says."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _put(temporary: Path, final: Path) -> None:
@@ -77,10 +105,11 @@ def _put(temporary: Path, final: Path) -> None:
     except BaseException:
         os.replace(old, final)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file, a link or a whole folder; what is not there, or does not go, is passed over."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
