@@ -55,8 +55,9 @@ def alone_in(folder: Path, owns: tuple[str, ...] = ()) -> Iterator[None]:
 def clear_leftovers(folder: Path, *names: str) -> None:
     """Remove what killed runs left of files with such names (patterns) in a folder; only for who holds their lock."""
     for pattern in names:
+        below, _, name = pattern.rpartition("/")
         for kind in ("part", "old"):
-            for left in folder.glob(f".{kind}-{'[0-9a-f]' * 8}-{pattern}"):
+            for left in (folder / below).glob(f".{kind}-{'[0-9a-f]' * 8}-{name}"):
                 remove(left)
 
 

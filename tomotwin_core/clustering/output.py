@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from tomotwin_core.checked import Count, Name, Schema, Tuple, checked, read_json
 from tomotwin_core.clustering.averaging import Averaged, average_of, boxes_of
 from tomotwin_core.clustering.proposals import NONE, Proposal, verdict
 from tomotwin_core.clustering.references import references_of
@@ -37,6 +38,16 @@ CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "r
 _VERSION = 1
 # Of each kind of junk, and of what may be a species, so many clusters are shown; there may be hundreds, and all are in the tables.
 _SHOWN, _UNSURE_SHOWN = 12, 40
+
+
+class _Cluster(Schema):
+    name: Name
+    members: Annotated[tuple[Count, ...], Tuple]
+
+
+class _Written(Schema):
+    clusters: list[_Cluster]
+    verdict: str = ""
 
 
 def write_clusters(
@@ -95,10 +106,12 @@ def read_members(folder: Path) -> dict[str, list[int]]:
     path = folder / CLUSTERS
     if not path.is_file():
         raise UserError(f"{folder}: holds no {CLUSTERS}; give the folder that an earlier `tomotwin cluster` wrote")
-    try:
-        return {str(c["name"]): [int(i) for i in c["members"]] for c in json.loads(path.read_text())["clusters"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not what `tomotwin cluster` writes ({error}); run it again") from error
+    return {c.name: list(c.members) for c in _content(path).clusters}
+
+
+def _content(path: Path) -> _Written:
+    hint = "run it again"
+    return checked(_Written, read_json(path, "what `tomotwin cluster` writes", hint), path, "what `tomotwin cluster` writes", hint)
 
 
 def shown(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -186,4 +199,4 @@ def _write_table(path: Path, proposals: Sequence[Proposal]) -> None:
 
 def read_verdict(folder: Path) -> str:
     """What a clustering found, in words."""
-    return str(json.loads((folder / CLUSTERS).read_text())["verdict"])
+    return _content(folder / CLUSTERS).verdict

@@ -21,6 +21,7 @@ from tomotwin_core.coordinates.table import REJECTED, Beside, Coordinates, Holds
 from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.names import require_name
 
 
 class Format(Protocol):
@@ -161,6 +162,7 @@ def write_folder(
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
     written = []
     for table in tables:
+        require_name(table.tomogram, folder)
         if table.accepted is not None and format != "star":
             table = table.select(table.accepted != REJECTED)
         parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}
@@ -188,6 +190,7 @@ def _format_of(file: Path) -> Format:
 
 
 def _require_sense(file: Path, table: Coordinates) -> None:
+    require_name(table.tomogram, file)  # files are called after it, whatever format it comes from
     if not np.isfinite(table.xyz).all():
         raise UserError(f"{file} has positions that are no numbers: correct or remove those lines.")
     if table.shape is not None and len(table):
