@@ -22,6 +22,7 @@ from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.names import require_name
+from tomotwin_core.names import require_name
 
 
 class Format(Protocol):
@@ -105,8 +106,18 @@ def read_all_coordinates(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{file} does not exist: check the path of the coordinates file.")
-    tables = _format_of(file).read(file, tomogram, voxel_size_A, shape)
+    handler = _format_of(file)
+    try:
+        tables = handler.read(file, tomogram, voxel_size_A, shape)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a file is what somebody else wrote: libraries raise whatever they like on what they did not expect
+        fault = f"{type(error).__name__}: {error}".partition("\n")[0][:100]
+        raise UserError(
+            f"{file} is not a {handler.endings[0]} file that can be read ({fault}): check or replace it."
+        ) from error
     for table in tables:
+        require_name(table.tomogram, file)  # files are called after it, whatever format it comes from
         _require_sense(file, table)
     return tables
 
