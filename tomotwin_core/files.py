@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -106,6 +106,38 @@ def _put(temporary: Path, final: Path) -> None:
         os.replace(old, final)
         raise
     remove(old)
+
+
+@contextmanager
+def replaced_results(folder: Path, record: str, names: Sequence[str]) -> Iterator[Path]:
+    """Give a temporary folder for all of a folder's results; when the block ends well they replace those that are there, all of them.
+
+    record : the file that says what the results are; without it there are none. It goes first and comes last, so that old
+    results never stand beside new ones unnoticed.  names : of the other files and folders of results. Old ones that have no
+    successor go, whatever else is in the folder stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = any(os.path.lexists(folder / name) for name in (record, *names) if Path(name).suffix)
+    for name in names:
+        if not ours and not Path(name).suffix and (folder / name).is_dir():
+            raise UserError(f"{folder / name} cannot be written: it is there already and no result of tomotwin; choose another place.")
+    with require_writable(folder):
+        new = folder / f".part-{uuid.uuid4().hex[:8]}-results"
+        new.mkdir()
+        try:
+            yield new
+            (folder / record).unlink(missing_ok=True)
+            old = folder / f".old-{uuid.uuid4().hex[:8]}-results"
+            old.mkdir()
+            for name in names:
+                if ours and os.path.lexists(folder / name):
+                    os.replace(folder / name, old / name)
+                if os.path.lexists(new / name):
+                    os.replace(new / name, folder / name)
+            os.replace(new / record, folder / record)
+            remove(old)
+        finally:
+            remove(new)
 
 
 def remove(path: Path) -> None:

@@ -22,7 +22,6 @@ from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.names import require_name
-from tomotwin_core.names import require_name
 
 
 class Format(Protocol):
