@@ -33,6 +33,8 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _ENDINGS = (".mrc", ".rec", ".map", ".st", ".tif", ".tiff")
 _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
+# Grey values whose squares float32 still holds.
+_MOST = 1e18
 
 
 class Voxels(Protocol):
@@ -73,11 +75,31 @@ class TomogramSource:
     @property
     def voxels(self) -> NDArray[Any]:
         """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
+        self._require_whole()
         return self._data
+
+    def _require_whole(self) -> None:
+        """UserError where the file was cut after it was opened: to read what is mapped of it would end the process."""
+        if isinstance(self._data, np.memmap) and self.path.stat().st_size < self._data.offset + self._data.nbytes:
+            raise UserError(f"{self.path} was cut short while it was read: copy or download it again.")
+
+    def _planes(self, z0: int, z1: int) -> NDArray[Any]:
+        """Planes as stored; from the file itself where it has them one after another, so that one that is cut meanwhile is told."""
+        self._require_whole()
+        data = self._data
+        if not (isinstance(data, np.memmap) and data.flags.c_contiguous):
+            return data[z0:z1]
+        planes = max(min(z1, len(data)) - z0, 0)
+        each = math.prod(data.shape[1:])
+        read = np.fromfile(self.path, data.dtype, planes * each, offset=data.offset + z0 * each * data.itemsize)
+        if read.size < planes * each:
+            raise UserError(f"{self.path} was cut short while it was read: copy or download it again.")
+        return read.reshape(planes, *data.shape[1:])
 
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
-        slab = np.array(self._data[z0:z1], dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):
+            slab = np.array(self._planes(z0, z1), dtype=np.float32, order="C")
         # One sum finds any NaN or infinity at a fraction of the memory of isfinite; float64 so that it cannot overflow.
         with np.errstate(invalid="ignore"):
             total = float(slab.sum(dtype=np.float64))
@@ -92,7 +114,7 @@ class TomogramSource:
         """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite or all the same."""
         first: float | None = None
         for z0 in range(0, self.shape[0], _CHECK_PLANES):
-            slab = self.slab(z0, z0 + _CHECK_PLANES)
+            slab = self._computable(self.slab(z0, z0 + _CHECK_PLANES))
             if first is None:
                 first = float(slab.flat[0])
             if bool(np.any(slab != np.float32(first))):
@@ -102,7 +124,17 @@ class TomogramSource:
                 f"{self.path} is empty: every voxel has the value {first:g}; check how the tomogram was reconstructed."
             )
         for z1 in range(z0 + _CHECK_PLANES, self.shape[0], _CHECK_PLANES):
-            self.slab(z1, z1 + _CHECK_PLANES)
+            self._computable(self.slab(z1, z1 + _CHECK_PLANES))
+
+    def _computable(self, slab: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The slab; UserError where its values are so large that their squares are infinite."""
+        most = max(float(slab.max()), -float(slab.min()))
+        if most > _MOST:
+            raise UserError(
+                f"{self.path} has voxels of {most:.3g}, which cannot be computed with: replace them (for example with the mean) "
+                "or reconstruct the tomogram again."
+            )
+        return slab
 
 
 def open_tomogram(
@@ -221,11 +253,20 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     try:
         if zipped:
             with gzip.open(file) as stream:
-                content = stream.read()
-            head, size = content[:_HEADER_BYTES], len(content)
+                head = stream.read(_HEADER_BYTES)
+                try:
+                    promised = _promised_bytes(file, head)
+                except UserError:
+                    stream.read(_HEADER_BYTES * _HEADER_BYTES)  # says whether that is all, or cut
+                    raise
+                # No more than its header promises: what is packed can be a thousand times as large.
+                content = head + stream.read(max(promised - len(head), 0))
+            size = len(content)
         else:
             with file.open("rb") as stream:
                 head = stream.read(_HEADER_BYTES)
+                if len(head) < _HEADER_BYTES:
+                    stream.read(1)  # says whether that is all, or cut
             content, size = b"", file.stat().st_size
     except EOFError:
         raise UserError(f"{file} is truncated: copy or download it again.") from None
@@ -252,6 +293,13 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     if sorted(axes) == [1, 2, 3]:
         data = data.transpose([axes.index(axis) for axis in (3, 2, 1)])
     return data, _header_voxel_size(header)
+
+
+def _promised_bytes(file: Path, head: bytes) -> int:
+    """Length of a file with such a header, in bytes."""
+    header = _parse_header(file, head)
+    sides = [int(header[name]) for name in ("nz", "ny", "nx")]
+    return _HEADER_BYTES + max(int(header["nsymbt"]), 0) + math.prod(sides) * _stored_dtype(file, header).itemsize
 
 
 def _parse_header(file: Path, head: bytes) -> np.void:
@@ -295,6 +343,8 @@ def _read_tiff(file: Path) -> NDArray[Any]:
         raise UserError(f"{file} needs the package tifffile to be read: install it, or convert to MRC.") from None
     try:
         data = np.squeeze(np.asarray(tifffile.imread(file)))
-    except (tifffile.TiffFileError, ValueError, OSError):
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:  # tifffile raises whatever it likes on what is none, or half of one
         raise UserError(f"{file} is not a TIFF volume that can be read: convert it to MRC.") from None
     return data
