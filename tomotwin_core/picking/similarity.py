@@ -18,6 +18,8 @@ from tomotwin_core.progress import progress
 Field = EmbeddingField | LiveField
 # Planes of a stored embedding are taken in parts of about so many places.
 _PLACES = 1 << 18
+# Of similarities in a layer of a stored embedding.
+_LAYER_BYTES = 1 << 29
 
 
 def similarity_layers(
@@ -32,6 +34,9 @@ def similarity_layers(
         return
     _, height, width = field.shape
     count = _count(references, background)
+    if planes is None:  # those of a chunk, or fewer where there are many targets
+        chunk = next(field.slabs())
+        planes = max(min(chunk[1] - chunk[0], _LAYER_BYTES // (4 * count * width * height)), 1)
     for z0, z1, _, _ in progress(list(field.slabs(planes)), desc=f"comparing {field.tomogram}", unit="slabs"):
         layer = np.empty((count, z1 - z0, height, width), np.float32)
         embeddings = field.embeddings(z0, z1)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.tomogram.stored import planes_of, require_whole
 
 VOXEL_SIZE_RANGE_A = (1.0, 45.0)
 
@@ -75,7 +76,39 @@ class TomogramSource:
     @property
     def voxels(self) -> NDArray[Any]:
         """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
-        self._require_whole()
+        require_whole(self.path, self._data)
+        return self._data
+
+    def slab(self, z0: int, z1: int) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class TomogramSource:
+    """A tomogram in its own voxels; nothing is read until `slab` asks for it.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        The file's name without ``.mrc``, ``.rec``, ``.gz`` and the like; serves as the tilt series identifier (tsId).
+    shape : tuple of int
+        (z, y, x) in voxels.
+    voxel_size_A : float
+    dtype : numpy.dtype
+        As stored; `slab` always gives float32.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, int, int]
+    voxel_size_A: float
+    dtype: np.dtype[Any]
+    _data: NDArray[Any] = field(repr=False, compare=False)
+
+    @property
+    def voxels(self) -> NDArray[Any]:
+        """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
+        require_whole(self.path, self._data)
         return self._data
 
     def _require_whole(self) -> None:
@@ -85,7 +118,7 @@ class TomogramSource:
 
     def _planes(self, z0: int, z1: int) -> NDArray[Any]:
         """Planes as stored; from the file itself where it has them one after another, so that one that is cut meanwhile is told."""
-        self._require_whole()
+        require_whole(self.path, self._data)
         data = self._data
         if not (isinstance(data, np.memmap) and data.flags.c_contiguous):
             return data[z0:z1]
@@ -99,7 +132,7 @@ class TomogramSource:
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
         with np.errstate(over="ignore"):
-            slab = np.array(self._planes(z0, z1), dtype=np.float32, order="C")
+            slab = np.array(planes_of(self.path, self._data, z0, z1), dtype=np.float32, order="C")
         # One sum finds any NaN or infinity at a fraction of the memory of isfinite; float64 so that it cannot overflow.
         with np.errstate(invalid="ignore"):
             total = float(slab.sum(dtype=np.float64))
