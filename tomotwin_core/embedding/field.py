@@ -108,6 +108,11 @@ class EmbeddingField:
         z, y, x, _ = self.group["embeddings"].shape  # type: ignore[union-attr]
         return int(z), int(y), int(x)
 
+    @property
+    def size(self) -> int:
+        """Numbers of an embedding."""
+        return int(self.group["embeddings"].shape[3])  # type: ignore[union-attr]
+
     def embeddings(self, z0: int, z1: int) -> np.ndarray:
         """float32 [z1 - z0, y, x, 32]."""
         return self._read(lambda: self.group["embeddings"][z0:z1])  # type: ignore[index]

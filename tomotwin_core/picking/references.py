@@ -23,6 +23,7 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
 from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_finite, require_shape, write_safetensors
 from tomotwin_core.model.network import EMBEDDING_SIZE
+from tomotwin_core.names import fault_of
 from tomotwin_core.picking.discovery import Calibration
 
 _FORMAT = "tomotwin references 1"
@@ -118,14 +119,7 @@ class ReferenceSet:
 
     def similarity(self, embeddings: np.ndarray, background: bool = False) -> np.ndarray:
         """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32; with `background` one more, last, that
-        of the background. UserError where there is no target, or the embeddings are of another size."""
-        if not self.targets:
-            raise UserError("the references hold no target (a clustering that found no species writes such); give others")
-        if embeddings.shape[-1] != len(self.space.centre):
-            raise UserError(
-                f"the embeddings are of {embeddings.shape[-1]} numbers each and the references for {len(self.space.centre)}; make both "
-                "with one model"
-            )
+        of the background."""
         flat = np.asarray(embeddings, np.float32).reshape(-1, embeddings.shape[-1])
         moved = flat @ self.space.matrix - self.space.centre @ self.space.matrix
         norm = np.sqrt(np.einsum("ij,ij->i", moved, moved))
@@ -229,7 +223,7 @@ def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> 
 def unique_names(names: Sequence[str]) -> None:
     """Targets are told apart by name, and files are named after them."""
     for name in names:
-        if not name or "/" in name or name.startswith("."):
-            raise UserError(f"{name!r} cannot be a target's name; give it as NAME=FILE without slashes")
+        if fault_of(name) or name.startswith("."):
+            raise UserError(f"{name!a} cannot be a target's name; give it as NAME=FILE without slashes")
         if list(names).count(name) > 1:
             raise UserError(f"two targets are called {name!r}; name them apart as NAME=FILE")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.embedding.live import LiveField
+from tomotwin_core.errors import UserError
 from tomotwin_core.picking.references import ReferenceSet
 from tomotwin_core.progress import progress
 
@@ -28,7 +29,9 @@ def similarity_layers(
     """Yield (z0, similarity float32 [target, z, y, x]) for consecutive layers of planes of the embedding grid.
 
     planes : of a layer; only a stored embedding can be cut as one likes.  background : one more, last, for the background.
+    UserError where the references hold no target, or are for embeddings of another size.
     """
+    _require_fitting(field, references)
     if isinstance(field, LiveField):
         yield from _live_layers(field, references, background)
         return
@@ -46,6 +49,18 @@ def similarity_layers(
                 references.similarity(embeddings[:, y : y + rows], background), -1, 0
             )
         yield z0, layer
+
+
+def _require_fitting(field: Field, references: ReferenceSet) -> None:
+    if not references.targets:
+        raise UserError(
+            f"{field.tomogram}: the references hold no target (a clustering that found no species writes such); give others"
+        )
+    size = len(references.space.centre)
+    if isinstance(field, EmbeddingField) and field.size != size:
+        raise UserError(
+            f"{field.path}: its embeddings are of {field.size} numbers each and the references for {size}; make both with one model"
+        )
 
 
 def _live_layers(field: LiveField, references: ReferenceSet, background: bool) -> Iterator[tuple[int, np.ndarray]]:
