@@ -19,8 +19,6 @@ STRUCTURE_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
 # Mean mass of one residue in a chain (Da), for traces whose residue name gemmi does not know.
 _MEAN_AMINO_ACID_DA = 110.0
 _MEAN_NUCLEOTIDE_DA = 325.0
-# The largest capsids measure half of it.
-LARGEST_A = 3000.0
 # For ligands: most files have no hydrogens.
 _MASS_WITH_HYDROGENS = 1.065
 _WATER_LOST_IN_BOND_DA = 18.015
@@ -73,9 +71,6 @@ def read_atoms(path: Path | str, assembly: bool = True, chain: str | None = None
     UserError : the file is missing, cannot be parsed, or has no atoms.
     """
     model = _read_model(Path(path), assembly)
-    elements = [cra.atom.element.name for cra in model.all()]
-    if 2 * elements.count("X") > len(elements):
-        raise UserError(f"{path}: most of its atoms are of no known element, so that it has no mass; correct the elements")
     xyz: list[tuple[float, float, float]] = []
     mass: list[float] = []
     for one in model:
@@ -85,20 +80,7 @@ def read_atoms(path: Path | str, assembly: bool = True, chain: str | None = None
                 mass.append(weight)
     if not xyz:
         raise UserError(f"{path}: holds no atoms besides water; give a structure with coordinates")
-    points = AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
-    _require_sense(Path(path), points)
-    return points
-
-
-def _require_sense(path: Path, points: AtomicPoints) -> None:
-    """UserError for coordinates or masses that no molecule has: a grid for them may take all memory there is."""
-    if not np.isfinite(points.xyz_A).all():
-        raise UserError(f"{path}: has atoms whose coordinates are no numbers; remove or correct them")
-    extent = float(np.ptp(points.xyz_A, axis=0).max())
-    if extent > LARGEST_A:
-        raise UserError(f"{path}: its atoms lie {extent:.4g} A apart, {LARGEST_A:g} A at most is a molecule; remove those far away")
-    if not np.isfinite(points.mass_Da).all() or points.mass_Da.sum() <= 0:
-        raise UserError(f"{path}: its atoms have no mass; check the elements")
+    return AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
 
 
 def read_alpha_carbons(path: Path | str, assembly: bool = True) -> list[AlphaCarbons]:
