@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import starfile
 from numpy.typing import NDArray
 
 from tomotwin_core import __version__
@@ -43,6 +42,7 @@ from tomotwin_core.simulation.settings import Experiment
 from tomotwin_core.structures import Density, load_density, load_library
 from tomotwin_core.structures.density import at_voxel_size
 from tomotwin_core.tomogram import resampled_shape, write_mrc
+from tomotwin_view.star import read_pairs
 
 # Of a tomogram of so many voxels each stage is told: it takes minutes.
 _LARGE_VOXELS = 256**3
@@ -201,7 +201,7 @@ def _earlier(out: Path) -> dict[str, Any]:
 def _record(truth: Path) -> dict[str, Any]:
     """What a truth file says made it; nothing where it does not say so."""
     try:
-        made = starfile.read(truth, always_dict=True)["tomotwin"]["tomotwinProvenance"]
+        made = read_pairs(str(truth), "tomotwin")["tomotwinProvenance"]
         return dict(json.loads(made)["settings"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}

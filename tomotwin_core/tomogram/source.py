@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.remarks import remark
 from tomotwin_core.tomogram.stored import planes_of, require_whole
 
 VOXEL_SIZE_RANGE_A = (1.0, 45.0)
@@ -36,6 +37,8 @@ _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
 # Grey values whose squares float32 still holds.
 _MOST = 1e18
+# Thinner than this along an axis is a tomogram of nothing, A.
+_THINNEST_A = 50.0
 
 
 class Voxels(Protocol):
@@ -79,56 +82,6 @@ class TomogramSource:
         require_whole(self.path, self._data)
         return self._data
 
-    def slab(self, z0: int, z1: int) -> NDArray[np.float32]: ...
-
-
-@dataclass(frozen=True)
-class TomogramSource:
-    """A tomogram in its own voxels; nothing is read until `slab` asks for it.
-
-    Attributes
-    ----------
-    path : Path
-    name : str
-        The file's name without ``.mrc``, ``.rec``, ``.gz`` and the like; serves as the tilt series identifier (tsId).
-    shape : tuple of int
-        (z, y, x) in voxels.
-    voxel_size_A : float
-    dtype : numpy.dtype
-        As stored; `slab` always gives float32.
-    """
-
-    path: Path
-    name: str
-    shape: tuple[int, int, int]
-    voxel_size_A: float
-    dtype: np.dtype[Any]
-    _data: NDArray[Any] = field(repr=False, compare=False)
-
-    @property
-    def voxels(self) -> NDArray[Any]:
-        """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
-        require_whole(self.path, self._data)
-        return self._data
-
-    def _require_whole(self) -> None:
-        """UserError where the file was cut after it was opened: to read what is mapped of it would end the process."""
-        if isinstance(self._data, np.memmap) and self.path.stat().st_size < self._data.offset + self._data.nbytes:
-            raise UserError(f"{self.path} was cut short while it was read: copy or download it again.")
-
-    def _planes(self, z0: int, z1: int) -> NDArray[Any]:
-        """Planes as stored; from the file itself where it has them one after another, so that one that is cut meanwhile is told."""
-        require_whole(self.path, self._data)
-        data = self._data
-        if not (isinstance(data, np.memmap) and data.flags.c_contiguous):
-            return data[z0:z1]
-        planes = max(min(z1, len(data)) - z0, 0)
-        each = math.prod(data.shape[1:])
-        read = np.fromfile(self.path, data.dtype, planes * each, offset=data.offset + z0 * each * data.itemsize)
-        if read.size < planes * each:
-            raise UserError(f"{self.path} was cut short while it was read: copy or download it again.")
-        return read.reshape(planes, *data.shape[1:])
-
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
         with np.errstate(over="ignore"):
@@ -158,6 +111,12 @@ class TomogramSource:
             )
         for z1 in range(z0 + _CHECK_PLANES, self.shape[0], _CHECK_PLANES):
             self._computable(self.slab(z1, z1 + _CHECK_PLANES))
+        thinnest = min(range(3), key=lambda axis: self.shape[axis])
+        if self.shape[thinnest] * self.voxel_size_A < _THINNEST_A:
+            remark(
+                f"{self.path} is {self.shape[thinnest]} voxels ({self.shape[thinnest] * self.voxel_size_A:.0f} A) along "
+                f"{'zyx'[thinnest]}, less than a molecule: is it a whole tomogram?"
+            )
 
     def _computable(self, slab: NDArray[np.float32]) -> NDArray[np.float32]:
         """The slab; UserError where its values are so large that their squares are infinite."""
@@ -199,6 +158,10 @@ def open_tomogram(
         data, header_size = _read_tiff(file), None
     else:
         data, header_size = _map_mrc(file)
+    if data.ndim == 4 and min(data.shape) > 1:
+        raise UserError(
+            f"{file} is a stack of {data.shape[0]} volumes or of colours: give one tomogram of grey values."
+        )
     if data.ndim != 3 or min(data.shape) < 2:
         shown = " x ".join(str(n) for n in data.shape[::-1])
         raise UserError(f"{file} is not a volume but an image ({shown} voxels): give a reconstructed 3D tomogram.")
@@ -309,6 +272,7 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         raise UserError(f"{file} cannot be read (permission denied): change its permissions.") from None
     header = _parse_header(file, head)
     dtype = _stored_dtype(file, header)
+    _require_one_volume(file, header)
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
     offset = _HEADER_BYTES + max(int(header["nsymbt"]), 0)
     needed = offset + math.prod(shape) * dtype.itemsize
@@ -321,6 +285,8 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         data = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
     else:
         data = np.memmap(file, dtype, "r", offset, shape)
+    if _sign_is_open(header):
+        data = _of_either_sign(data)
     # Columns, rows and sections may be any of the three axes; almost always they are x, y and z.
     axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
     if sorted(axes) == [1, 2, 3]:
@@ -353,12 +319,57 @@ def _stored_dtype(file: Path, header: np.void) -> np.dtype[Any]:
         raise UserError(f"{file} holds {kind}, which is not a tomogram: give one stored as integers or real numbers.")
     big = header.dtype["mode"] == np.dtype(">i4")
     name = _MODES[mode]
-    if mode == 0:
-        # IMOD once wrote unsigned bytes; its stamp and the first bit of a flag say which (bytes 152-159 of the file).
-        stamp, flags = np.frombuffer(header.tobytes(), ">i4" if big else "<i4", 2, 152)
-        if int(stamp) == _IMOD_STAMP and not int(flags) & 1:
-            name = "u1"
+    stamp, flags = _imod_stamp(header)
+    if mode == 0 and stamp:
+        # IMOD once wrote unsigned bytes; its stamp and the first bit of a flag say which.
+        name = "i1" if flags & 1 else "u1"
+    elif mode == 0 and _header_range(header)[1] > 127:
+        name = "u1"
+    elif mode == 1 and _header_range(header)[1] > 32767:
+        name = "u2"
+    elif mode == 6 and _header_range(header)[0] < 0:
+        name = "i2"
     return np.dtype((">" if big else "<") + name)
+
+
+def _imod_stamp(header: np.void) -> tuple[bool, int]:
+    """Whether IMOD wrote the file, and its flags (bytes 152-159 of the file)."""
+    big = header.dtype["mode"] == np.dtype(">i4")
+    stamp, flags = np.frombuffer(header.tobytes(), ">i4" if big else "<i4", 2, 152)
+    return int(stamp) == _IMOD_STAMP, int(flags)
+
+
+def _header_range(header: np.void) -> tuple[float, float]:
+    """Least and largest voxel, as far as the header says them: dmax < dmin stands for neither (Cheng et al. 2015)."""
+    low, high = float(header["dmin"]), float(header["dmax"])
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else (0.0, 0.0)
+
+
+def _sign_is_open(header: np.void) -> bool:
+    """Whether nothing says if the bytes of a file have a sign: no stamp of IMOD, no least and largest voxel."""
+    return int(header["mode"]) == 0 and not _imod_stamp(header)[0] and _header_range(header) == (0.0, 0.0)
+
+
+def _of_either_sign(data: NDArray[Any]) -> NDArray[Any]:
+    """Bytes with the sign that makes them a tomogram: taken wrongly, one heap of grey values becomes two far apart.
+
+    Where all of them are one heap either way the two are 256 apart, which says nothing to anybody.
+    """
+    planes = np.linspace(0, len(data) - 1, min(len(data), _CHECK_PLANES)).round().astype(int)
+    sample = np.ascontiguousarray(data[np.unique(planes)])
+    signed, unsigned = (float(sample.view(kind).std(dtype=np.float64)) for kind in (np.int8, np.uint8))
+    return data.view(np.uint8) if unsigned < signed else data
+
+
+def _require_one_volume(file: Path, header: np.void) -> None:
+    """A `UserError` for a stack of volumes, a remark for what says it is a stack of images (Cheng et al. 2015: ISPG, MZ)."""
+    group, planes, of_one = int(header["ispg"]), int(header["nz"]), int(header["mz"])
+    if 401 <= group <= 630 and 0 < of_one < planes:
+        raise UserError(f"{file} is a stack of {planes // of_one} volumes of {of_one} planes: give one tomogram.")
+    if group == 0 and of_one == 1 and planes > 1:
+        remark(
+            f"{file} says that it is a stack of {planes} images, such as a tilt series: is it a reconstructed tomogram?"
+        )
 
 
 def _header_voxel_size(header: np.void) -> tuple[float, float, float]:
