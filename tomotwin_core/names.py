@@ -29,9 +29,9 @@ def fault_of(name: object) -> str:
     return ""
 
 
-def require_name(name: object, where: object, what: str = "the tomogram's name") -> str:
-    """The name, if it can be one; a `UserError` that says where it stands if it cannot."""
-    fault = fault_of(name)
+def require_name(name: object, where: object, what: str = "the tomogram's name", blank: bool = False) -> str:
+    """The name, if it can be one; a `UserError` that says where it stands if it cannot.  blank : none at all will do too."""
+    fault = "" if blank and isinstance(name, str) and not name.strip(" ") else fault_of(name)
     if fault:
         shown = ascii(name) if len(str(name)) < 80 else ascii(str(name)[:60]) + "..."
         raise UserError(f"{ascii_path(where)}: {what} {shown} {fault}; change it there")

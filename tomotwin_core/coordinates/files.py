@@ -118,7 +118,7 @@ def read_all_coordinates(
             f"{file} is not a {handler.endings[0]} file that can be read ({fault}): check or replace it."
         ) from error
     for table in tables:
-        require_name(table.tomogram, file)  # files are called after it, whatever format it comes from
+        require_name(table.tomogram, file, blank=True)  # files are called after it, whatever format it comes from
         require_sense(file, table)
         known_A, known_shape = size_of(voxel_size_A, table.tomogram), shape_of(shape, table.tomogram)
         if table.shape is None and known_A is not None and known_shape is not None:
@@ -182,7 +182,7 @@ def write_folder(
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
     written = []
     for table in tables:
-        require_name(table.tomogram, folder)
+        require_name(table.tomogram, folder, blank=True)
         if table.accepted is not None and format != "star":
             table = table.select(table.accepted != REJECTED)
         parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}
