@@ -6,7 +6,10 @@ other; processes do not, but take seconds to start and get copies."""
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -72,6 +75,19 @@ def _script_without_guard() -> bool:
         return False
 
 
+def end_with_parent(every_s: float = 1.0) -> None:
+    """End this process when the one that started it is gone: killed, it can tell nobody, and workers would compute on for it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _on_one_thread() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     threadpool_limits(1)

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from tomotwin_core.simulation.acquisition import Acquisition
 
 
+_MOST_THREADS = 1024
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --threads."""
     parser.add_argument(
@@ -26,8 +29,8 @@ def use_device(options: argparse.Namespace) -> str:
     from tomotwin_core.embedding import pick_device
     from tomotwin_core.errors import UserError
 
-    if options.threads < 0:
-        raise UserError(f"--threads {options.threads}: give 0 for all, or a number of threads")
+    if not 0 <= options.threads <= _MOST_THREADS:
+        raise UserError(f"--threads {options.threads}: give 0 for all, or a number of threads up to {_MOST_THREADS}")
     if options.threads:
         torch.set_num_threads(options.threads)
     return str(pick_device(options.device))
@@ -53,11 +56,11 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 1) -> None:
 
 
 def use_seed(options: argparse.Namespace) -> int:
-    """The seed; UserError where it is negative, which no generator takes."""
+    """The seed; UserError where it is one that generators do not take."""
     from tomotwin_core.errors import UserError
 
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed}: give 0 or a positive number")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed {options.seed}: give 0 or a positive number below 2^32")
     return int(options.seed)
 
 

@@ -22,6 +22,7 @@ from tomotwin_core.coordinates.table import REJECTED, Beside, Coordinates, Holds
 from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.names import require_name
 
 
 class Format(Protocol):
@@ -106,8 +107,18 @@ def read_all_coordinates(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{file} does not exist: check the path of the coordinates file.")
-    tables = _format_of(file).read(file, tomogram, voxel_size_A, shape)
+    handler = _format_of(file)
+    try:
+        tables = handler.read(file, tomogram, voxel_size_A, shape)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a file is what somebody else wrote: libraries raise whatever they like on what they did not expect
+        fault = f"{type(error).__name__}: {error}".partition("\n")[0][:100]
+        raise UserError(
+            f"{file} is not a {handler.endings[0]} file that can be read ({fault}): check or replace it."
+        ) from error
     for table in tables:
+        require_name(table.tomogram, file, blank=True)  # files are called after it, whatever format it comes from
         require_sense(file, table)
         known_A, known_shape = size_of(voxel_size_A, table.tomogram), shape_of(shape, table.tomogram)
         if table.shape is None and known_A is not None and known_shape is not None:
@@ -171,6 +182,7 @@ def write_folder(
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
     written = []
     for table in tables:
+        require_name(table.tomogram, folder, blank=True)
         if table.accepted is not None and format != "star":
             table = table.select(table.accepted != REJECTED)
         parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}

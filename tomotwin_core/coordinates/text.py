@@ -11,6 +11,9 @@ from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, 
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
+# Characters: three numbers, and whatever other programs may put behind them.
+_LONGEST_LINE = 10_000
+
 
 class CoordsFormat:
     """Whitespace or commas between x, y and z; further columns and lines that start with # are passed over."""
@@ -25,6 +28,8 @@ class CoordsFormat:
             raise VoxelSizeUnknown(path)
         rows = []
         for number, line in enumerate(text_of(path).splitlines(), start=1):
+            if len(line) > _LONGEST_LINE:
+                raise UserError(f"{path} is not a list of positions: line {number} has {len(line)} characters.")
             words = line.split("#")[0].replace(",", " ").split()
             if words:
                 try:

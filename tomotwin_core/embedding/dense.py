@@ -7,6 +7,7 @@ particles at a face are embedded too. Memory is that of a slab and a tile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -26,6 +27,7 @@ _PIECE, _PIECE_MARGIN, _PIECES, _LEVELS = (52, 136, 136), (16, 8, 8), (3, 9), 3
 _EVEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 # Deviations that only gold and dirt reach, how many such voxels are many, and how far around them.
 _EXTREME, _MANY_EXTREMES, _EXTREME_HALO_VOX = 5.0, 0.0015, 3
+_DEVICES = re.compile(r"cpu|mps|(cuda|xpu)(:\d{1,3})?")
 Precision = Literal["auto", "float32", "bfloat16"]
 Tile = tuple[tuple[slice, slice, slice], np.ndarray, np.ndarray]
 
@@ -37,6 +39,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not _DEVICES.fullmatch(name):  # torch knows devices that hold no numbers (meta), and cpu:99
+            raise RuntimeError
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

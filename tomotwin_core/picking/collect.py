@@ -144,6 +144,8 @@ def _at_positions(
     name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None
 ) -> list[Examples]:
     tables = _placed(source, fields)
+    if not any(len(table) for _, table in tables):
+        raise UserError(f"{source}: holds no positions; give examples of the target, at least one")
     labels = {str(label) for _, table in tables for label in table.label}
     called = name or (name_of(source) if len(labels) <= 1 else None)
     return examples_at_positions(tables, called, diameter_A)

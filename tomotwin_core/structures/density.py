@@ -29,6 +29,8 @@ WIDEST_MOLECULE_A = 2500.0
 POINT_SIGMA_A = 4.0
 # Mass that a contour at this share of the maximum leaves out is solvent tail, not molecule.
 _EXTENT_FRACTION = 0.2
+# A grid of so many voxels a side takes 8 GB.
+_MOST_VOXELS = 1000
 _PROTEIN_A3_PER_DA = 1.21
 # Maps of single-particle work are finer than any tomogram; at 10 A nothing below the working size is seen.
 _FINEST_MAP_A, _WORKING_VOXEL_A = 0.2, 4.0
@@ -71,6 +73,8 @@ def density_from_points(
     xyz_A (n, 3) x, y, z; mass_Da (n,). The grid is the smallest cube of odd edge that holds the molecule, centred on
     its centre of mass.
     """
+    if float(np.ptp(xyz_A, axis=0).max()) / voxel_size_A > _MOST_VOXELS:
+        raise UserError(f"a molecule of more than {_MOST_VOXELS} voxels of {voxel_size_A:g} A a side is too large; give coarser voxels")
     centre = (xyz_A * mass_Da[:, None]).sum(0) / mass_Da.sum()
     zyx = ((xyz_A - centre) / voxel_size_A)[:, ::-1]
     widest = 2 * float(np.abs(zyx).max()) * voxel_size_A

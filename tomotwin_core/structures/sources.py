@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import tempfile
 import urllib.error
 import urllib.request
@@ -71,5 +72,5 @@ def _fetch(url: str, target: Path, source: str, what: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as reply:
             target.write_bytes(reply.read())
-    except (urllib.error.URLError, OSError, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise UserError(f"{source}: {url} could not be fetched ({error}); give the {what} as a file instead") from error

@@ -26,6 +26,7 @@ from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
 from tomotwin_core.remarks import remark
+from tomotwin_core.tomogram.stored import planes_of, require_whole
 
 VOXEL_SIZE_RANGE_A = (1.0, 45.0)
 
@@ -34,6 +35,8 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _ENDINGS = (".mrc", ".rec", ".map", ".st", ".tif", ".tiff")
 _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
+# Grey values whose squares float32 still holds.
+_MOST = 1e18
 # Thinner than this along an axis is a tomogram of nothing, A.
 _THINNEST_A = 50.0
 
@@ -76,11 +79,13 @@ class TomogramSource:
     @property
     def voxels(self) -> NDArray[Any]:
         """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
+        require_whole(self.path, self._data)
         return self._data
 
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
-        slab = np.array(self._data[z0:z1], dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):
+            slab = np.array(planes_of(self.path, self._data, z0, z1), dtype=np.float32, order="C")
         # One sum finds any NaN or infinity at a fraction of the memory of isfinite; float64 so that it cannot overflow.
         with np.errstate(invalid="ignore"):
             total = float(slab.sum(dtype=np.float64))
@@ -95,7 +100,7 @@ class TomogramSource:
         """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite or all the same."""
         first: float | None = None
         for z0 in range(0, self.shape[0], _CHECK_PLANES):
-            slab = self.slab(z0, z0 + _CHECK_PLANES)
+            slab = self._computable(self.slab(z0, z0 + _CHECK_PLANES))
             if first is None:
                 first = float(slab.flat[0])
             if bool(np.any(slab != np.float32(first))):
@@ -105,13 +110,23 @@ class TomogramSource:
                 f"{self.path} is empty: every voxel has the value {first:g}; check how the tomogram was reconstructed."
             )
         for z1 in range(z0 + _CHECK_PLANES, self.shape[0], _CHECK_PLANES):
-            self.slab(z1, z1 + _CHECK_PLANES)
+            self._computable(self.slab(z1, z1 + _CHECK_PLANES))
         thinnest = min(range(3), key=lambda axis: self.shape[axis])
         if self.shape[thinnest] * self.voxel_size_A < _THINNEST_A:
             remark(
                 f"{self.path} is {self.shape[thinnest]} voxels ({self.shape[thinnest] * self.voxel_size_A:.0f} A) along "
                 f"{'zyx'[thinnest]}, less than a molecule: is it a whole tomogram?"
             )
+
+    def _computable(self, slab: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The slab; UserError where its values are so large that their squares are infinite."""
+        most = max(float(slab.max()), -float(slab.min()))
+        if most > _MOST:
+            raise UserError(
+                f"{self.path} has voxels of {most:.3g}, which cannot be computed with: replace them (for example with the mean) "
+                "or reconstruct the tomogram again."
+            )
+        return slab
 
 
 def open_tomogram(
@@ -234,11 +249,20 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     try:
         if zipped:
             with gzip.open(file) as stream:
-                content = stream.read()
-            head, size = content[:_HEADER_BYTES], len(content)
+                head = stream.read(_HEADER_BYTES)
+                try:
+                    promised = _promised_bytes(file, head)
+                except UserError:
+                    stream.read(_HEADER_BYTES * _HEADER_BYTES)  # says whether that is all, or cut
+                    raise
+                # No more than its header promises: what is packed can be a thousand times as large.
+                content = head + stream.read(max(promised - len(head), 0))
+            size = len(content)
         else:
             with file.open("rb") as stream:
                 head = stream.read(_HEADER_BYTES)
+                if len(head) < _HEADER_BYTES:
+                    stream.read(1)  # says whether that is all, or cut
             content, size = b"", file.stat().st_size
     except EOFError:
         raise UserError(f"{file} is truncated: copy or download it again.") from None
@@ -268,6 +292,13 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     if sorted(axes) == [1, 2, 3]:
         data = data.transpose([axes.index(axis) for axis in (3, 2, 1)])
     return data, _header_voxel_size(header)
+
+
+def _promised_bytes(file: Path, head: bytes) -> int:
+    """Length of a file with such a header, in bytes."""
+    header = _parse_header(file, head)
+    sides = [int(header[name]) for name in ("nz", "ny", "nx")]
+    return _HEADER_BYTES + max(int(header["nsymbt"]), 0) + math.prod(sides) * _stored_dtype(file, header).itemsize
 
 
 def _parse_header(file: Path, head: bytes) -> np.void:
@@ -356,6 +387,8 @@ def _read_tiff(file: Path) -> NDArray[Any]:
         raise UserError(f"{file} needs the package tifffile to be read: install it, or convert to MRC.") from None
     try:
         data = np.squeeze(np.asarray(tifffile.imread(file)))
-    except (tifffile.TiffFileError, ValueError, OSError):
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:  # tifffile raises whatever it likes on what is none, or half of one
         raise UserError(f"{file} is not a TIFF volume that can be read: convert it to MRC.") from None
     return data
