@@ -68,7 +68,7 @@ setup(
     ),
     package_data={
         "tomotwin_core": ["structures/data/*", "model/data/*", "clustering/data/*"],
-        "tomotwin_scipion": ["protocols.conf", "*.png", "templates/*.json.template"],
+        "tomotwin_scipion": ["protocols.conf", "*.png", "*.sh", "templates/*.json.template"],
     },
     extras_require={
         "engine": ENGINE,

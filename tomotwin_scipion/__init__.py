@@ -8,7 +8,9 @@ writes, so the engine may live in Scipion's own environment, in one that Scipion
 import os
 import shlex
 import shutil
+import subprocess
 import sys
+import uuid
 from typing import Any, Iterable, List, Optional
 
 import pwem
@@ -30,6 +32,7 @@ from .constants import (
     TOMOTWIN_ENGINE_SOURCE,
     TOMOTWIN_ENGINE_TORCH,
 )
+from .errors import SCRIPT, TwinError, reason_of, sentence_of
 
 __version__ = "1.0.0"
 _logo = "tomotwin_scipion_logo.png"
@@ -139,19 +142,21 @@ class Plugin(pwem.Plugin):
 
     # ------------------------------ running ------------------------------
     @classmethod
-    def getProgram(cls, gpus: str = "") -> str:
+    def getProgram(cls, gpus: str = "", within: Iterable[str] = ()) -> str:
         """The shell's words in front of the subcommand.
 
         Parameters
         ----------
         gpus
             Identifiers for CUDA_VISIBLE_DEVICES, separated by commas; empty leaves the variable alone.
+        within
+            A command and its words that run the program.
         """
         activation = cls.getVar(TOMOTWIN_ENGINE_ACTIVATION).strip().rstrip("&;").strip()
         program = activation + " && " if activation else ""
         if gpus:
             program += f"CUDA_VISIBLE_DEVICES={gpus} "
-        return program + shlex.quote(cls.getVar(TOMOTWIN_BIN))
+        return program + " ".join(shlex.quote(word) for word in [*within, cls.getVar(TOMOTWIN_BIN)])
 
     @classmethod
     def runTomotwin(
@@ -176,14 +181,31 @@ class Plugin(pwem.Plugin):
             Whether the command computes with the network, and so takes the step's GPU.
         expected
             A path that must be there afterwards: a job that failed in a queue raises nothing by itself.
+
+        Raises
+        ------
+        TwinError
+            With the engine's own sentence, where it fails.
         """
         # A queueing system hands out its GPUs itself and has set CUDA_VISIBLE_DEVICES to them.
         shareGpus = gpu and protocol.usesGpu() and not protocol.useQueue()
         gpus = protocol.getExecutor().getGpuListStr(",") if shareGpus else ""
         words = " ".join(shlex.quote(str(word)) for word in args)
-        protocol.runJob(cls.getProgram(gpus), f"{command} {words}", env=cls.getEnviron())
+        folder = protocol._getTmpPath()
+        pwutils.makePath(folder)
+        told = os.path.join(folder, f"errors_{command}_{uuid.uuid4().hex[:8]}.txt")
+        try:
+            program = cls.getProgram(gpus, ["sh", SCRIPT, told])
+            protocol.runJob(program, f"{command} {words}", env=cls.getEnviron())
+            sentence = sentence_of(told)
+        except subprocess.CalledProcessError as error:
+            raise TwinError(reason_of(command, error.returncode, told)) from None
+        finally:
+            pwutils.cleanPath(told)
+        if sentence is not None:
+            raise TwinError(sentence)
         if expected is not None and not os.path.exists(expected):
-            raise RuntimeError(f"tomotwin {command} left no {expected}: see the log of the job.")
+            raise TwinError(f"tomotwin {command} left no {expected}: see the log of the job.")
 
     # ------------------------------ installing ------------------------------
     @classmethod

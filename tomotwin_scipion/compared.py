@@ -15,7 +15,7 @@ from tomo.objects import Coordinate3D, SetOfCoordinates3D
 from tomotwin_view.star import Table, write_tables
 
 from .convert import read_picks
-from .targets import groups_file, read_groups
+from .targets import diameters_by_group, groups_file, read_groups
 
 RIGHT, FALSE, MISSED = "right", "false", "missed"
 ONE_KIND = "particle"
@@ -94,11 +94,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def diameters_of(picks: SetOfCoordinates3D, truth: SetOfCoordinates3D, kinds: Kinds) -> Dict[str, float]:
-    """The diameter of each label in A: what the run behind the truth says, or that behind the picks, or the box size of
-    the truth, or of the picks; nothing where there is none."""
+    """The diameter of each label in A: what is known about the truth, or about the picks, or the box size of the truth, or of
+    the picks; nothing where there is none."""
     found: Dict[str, float] = {}
     for coordinates, labels in ((truth, kinds.truth), (picks, kinds.picks)):
-        measured = read_groups(groups_file(coordinates))[1]
+        measured = diameters_by_group(coordinates)
         for group, label in labels.items():
             if group in measured:
                 found.setdefault(label, measured[group])

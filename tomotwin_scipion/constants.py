@@ -41,6 +41,9 @@ DARK = 0
 BRIGHT = 1
 CONTRASTS = ["dark", "bright"]
 
+BOX_ROOM = 1.5
+"""Box sizes are so many particle diameters, as extraction and averaging want them."""
+
 LOWEST_LISTED_SCORE = 0.2
 """The engine lists candidates down to this similarity unless asked for lower ones."""
 

@@ -11,6 +11,7 @@ Rz(-psi) Ry(-tilt) Rz(-rot), which takes the reference into the particle and is 
 M = Rz(rot) Ry(tilt) Rz(psi), the transpose of R. A position and its orientation apart, M has no shift.
 """
 
+import math
 import os
 import re
 import shutil
@@ -28,8 +29,13 @@ from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 
 from tomotwin_view.star import Row, Table, read_table, write_tables
 
+from .constants import BOX_ROOM
+
 MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
 LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")
+
+ROUNDING = 1e-6
+"""So much of a voxel more or less is rounding, and no reason for a larger box."""
 
 VOXEL_SIZE_TOLERANCE = 1e-3
 """Relative difference of voxel sizes that is rounding, not a contradiction."""
@@ -39,6 +45,10 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
 FDR_ATTRIBUTE = "_tomotwinFDR"
 """Extended attribute of coordinates: share of false picks expected among those of the target that score at least as much."""
+
+DIAMETER_ATTRIBUTE = "_tomotwinDiameter"
+"""Extended attribute of coordinates: diameter of the particle in A. Boxes are larger, and by other software's hands the
+coordinates may come away from the run that knows it."""
 
 CORRELATION_ATTRIBUTE = "_tomotwinCorrelation"
 """Extended attribute of oriented coordinates: correlation of the molecule in this orientation with the tomogram."""
@@ -134,6 +144,17 @@ def target_name(path: str, taken: Iterable[str]) -> str:
 
 
 # ------------------------------ coordinates ------------------------------
+def box_of(diameter: float, samplingRate: float) -> int:
+    """Edge of the box for a particle of this diameter (A) in voxels of `samplingRate` (A): even, `BOX_ROOM` diameters."""
+    return 2 * math.ceil(BOX_ROOM * diameter / samplingRate / 2 - ROUNDING)
+
+
+def known_diameter(coordinate: Coordinate3D) -> Optional[float]:
+    """Diameter of the particle in A, where this software has written it to the coordinate."""
+    value = getattr(coordinate, DIAMETER_ATTRIBUTE, None)
+    return value.get() if value is not None and value.get() else None
+
+
 def read_picks(path: str) -> List[Pick]:
     """Read the engine's ``<tsId>_picks.star``, or another of its tables of positions."""
     return [
@@ -173,7 +194,8 @@ def particle_angles(matrix: np.ndarray) -> Tuple[float, float, float]:
 
 
 def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
-    """A coordinate of Scipion out of a pick; one with a false-discovery rate has the extended attribute `FDR_ATTRIBUTE`."""
+    """A coordinate of Scipion out of a pick; where they are known it has the extended attributes `DIAMETER_ATTRIBUTE` and
+    `FDR_ATTRIBUTE`."""
     coordinate = Coordinate3D()
     coordinate.setVolume(tomogram)  # before the position, which refers to its origin
     coordinate.setPosition(pick.x, pick.y, pick.z, BOTTOM_LEFT_CORNER)
@@ -181,6 +203,8 @@ def new_coordinate(tomogram: Tomogram, pick: Pick, group: int) -> Coordinate3D:
     coordinate.setMatrix(particle_matrix(pick.angles))
     coordinate.setGroupId(group)
     coordinate.setScore(pick.score)
+    if pick.diameter > 0:
+        setattr(coordinate, DIAMETER_ATTRIBUTE, Float(pick.diameter))
     if pick.fdr is not None:
         setattr(coordinate, FDR_ATTRIBUTE, Float(pick.fdr))
     return coordinate
@@ -211,7 +235,7 @@ def write_positions(
         Target's name by group id, written together with the score; without it neither is. Coordinates of other groups
         are left out.
     diameters
-        Particle diameter by group id, in A; the box size where it is not given.
+        Particle diameter by group id, in A; where it is not given that of the coordinate, else the box size.
     oriented
         Whether their orientations are written too.
     """
@@ -233,7 +257,7 @@ def write_positions(
             if names is not None and group not in names:
                 continue
             row: list = [tsId] + [float(value * factor) for value in position]
-            row.append((diameters or {}).get(group, box))
+            row.append((diameters or {}).get(group) or known_diameter(coordinate) or box)
             if names is not None:
                 row += [names[group], float(coordinate.getScore())]
             if oriented:

@@ -16,6 +16,7 @@ from tomo.convert.mdoc import MDoc
 from tomo.objects import SetOfTiltSeries, TiltImage, TiltSeries, TomoAcquisition, Tomogram, TomoMask
 
 from .convert import header_voxel_size
+from .errors import TwinError
 
 TRUTH = "_truth.star"
 RECORD = "simulation.json"
@@ -55,12 +56,12 @@ def read_simulated(folder: str) -> Simulated:
 
     Raises
     ------
-    RuntimeError
+    TwinError
         When there is no truth, or the tilt series' mdoc cannot be read.
     """
     truths = glob.glob(os.path.join(glob.escape(folder), "*" + TRUTH))
     if len(truths) != 1:
-        raise RuntimeError(f"{folder} holds {len(truths)} files *{TRUTH}: one is expected. See the log.")
+        raise TwinError(f"{folder} holds {len(truths)} files *{TRUTH}: one is expected. See the log.")
     name = os.path.basename(truths[0])[: -len(TRUTH)]
     with open(os.path.join(folder, RECORD)) as file:
         record = json.load(file)
@@ -70,7 +71,7 @@ def read_simulated(folder: str) -> Simulated:
     mdoc = MDoc(path + ".st.mdoc")
     problem = mdoc.read(isImportingTsMovies=False)
     if problem:
-        raise RuntimeError(problem.strip())
+        raise TwinError(problem.strip())
     # Scipion's reader adds up the doses of the images that are there; a missing tilt was exposed too.
     with open(path + ".st.mdoc") as file:
         before = [float(dose) for dose in re.findall(r"^PriorRecordDose = (\S+)", file.read(), flags=re.MULTILINE)]

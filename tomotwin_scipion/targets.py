@@ -16,7 +16,7 @@ from pwem.objects import AtomStruct, SetOfAtomStructs, SetOfVolumes, Volume
 from pyworkflow.utils import makePath
 from tomo.objects import Coordinate3D, SetOfAverageSubTomograms, SetOfCoordinates3D, SetOfSubTomograms
 
-from .convert import target_name, write_positions, write_reference_volume
+from .convert import DIAMETER_ATTRIBUTE, known_diameter, target_name, write_positions, write_reference_volume
 
 EXAMPLES = "examples"
 """Name of the target that example positions make."""
@@ -75,21 +75,34 @@ def prepare_targets(references: Iterable[Any], folder: str) -> List[Target]:
     """
     targets: List[Target] = []
     for reference in references:
-        taken = {target.name for target in targets}
+        name = target_name(_called(reference), {target.name for target in targets})
         if isinstance(reference, AtomStruct):
             source = reference.getFileName()
-            name = target_name(source, taken)
         elif is_cut_out(reference):
-            name = target_name("subtomograms", taken)
             source = SUBTOMOGRAMS + _write_subtomograms(reference, os.path.join(folder, name))
         elif isinstance(reference, Volume):
-            name = target_name(reference.getFileName(), taken)
             source = os.path.join(folder, name + ".mrc")
             write_reference_volume(reference, source)
         else:
             raise TypeError(f"A {reference.getClassName()} cannot be a reference.")
         targets.append(Target(len(targets) + 1, name, source))
     return targets
+
+
+def _called(reference: Any) -> str:
+    return "subtomograms" if is_cut_out(reference) else reference.getFileName()
+
+
+def names_of_targets(protocol: Any) -> List[str]:
+    """Names of the targets that a form of *reference picking* asks for, as they will be called."""
+    called = [_called(reference) for reference in iter_references(protocol.inputReferences)]
+    called += [source.partition(":")[2] for source in parse_identifiers(protocol.identifiers.get())]
+    for pointer in protocol.inputExamples:
+        called += [name for name, _ in kinds_of(pointer.get(), protocol.examplesByGroup.get())]
+    names: List[str] = []
+    for one in called:
+        names.append(target_name(one, names))
+    return names
 
 
 def _write_subtomograms(subtomograms: SetOfSubTomograms, folder: str) -> str:
@@ -150,7 +163,7 @@ def add_examples(
     for coordinates in sets:
         here = sorted(set(coordinates.getTSIds()) & wanted)
         used.update(here)
-        diameters = read_groups(groups_file(coordinates))[1]
+        diameters = diameters_by_group(coordinates)
         if diameter:
             diameters = dict.fromkeys(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR), diameter)
         for called, group in kinds_of(coordinates, byGroup):
@@ -184,6 +197,18 @@ def read_groups(path: str) -> Tuple[Dict[int, str], Dict[int, float]]:
         rows = list(csv.DictReader(file))
     names = {int(row["group_id"]): row["target"] for row in rows}
     return names, {int(row["group_id"]): float(row["diameter_A"]) for row in rows}
+
+
+def diameters_by_group(coordinates: SetOfCoordinates3D) -> Dict[int, float]:
+    """Diameters (A) of the particles by group id, as the run that made the coordinates says, else as they do themselves; nothing
+    where neither knows."""
+    found = read_groups(groups_file(coordinates))[1]
+    if found or not any(known_diameter(item) for item in coordinates.iterItems(limit=1)):
+        return found
+    for group in coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR):
+        own = f"{Coordinate3D.GROUP_ID_ATTR}={group}"
+        found[group] = float(np.median(coordinates.getUniqueValues(DIAMETER_ATTRIBUTE, where=own)))
+    return found
 
 
 # ------------------------------ the list of targets ------------------------------

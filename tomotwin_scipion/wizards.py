@@ -18,10 +18,19 @@ from tomo.objects import Tomogram
 
 from . import Plugin
 from .constants import BRIGHT, OUTPUT_COORDINATES
+from .convert import box_of
 from .protocols import ProtTwinClusterPicking, ProtTwinCreateMask, ProtTwinEvaluatePicks, ProtTwinReferencePicking
 from .protocols.evaluation_form import chosen_diameters, chosen_kinds
 from .protocols.picking_form import THRESHOLD_NUMBER
-from .targets import groups_file, is_cut_out, iter_references, parse_identifiers, prepare_targets, read_groups
+from .targets import (
+    diameters_by_group,
+    groups_file,
+    is_cut_out,
+    iter_references,
+    parse_identifiers,
+    prepare_targets,
+    read_groups,
+)
 from .viewers.viewed_picks import ViewedPicks
 from .viewers.z_range_plotter import ZRangePlotter
 
@@ -49,9 +58,9 @@ def measured_diameters(protocol: Any) -> Dict[str, float]:
     found: Dict[str, float] = {}
     for pointer in protocol.inputExamples:
         examples = pointer.get()
-        names, diameters = read_groups(groups_file(examples))
-        found.update({names[group]: diameters[group] for group in names})
-        if not names and examples.getBoxSize():
+        names, diameters = read_groups(groups_file(examples))[0], diameters_by_group(examples)
+        found.update({names.get(group, f"group_{group}"): diameters[group] for group in diameters})
+        if not diameters and examples.getBoxSize():
             found["example positions"] = float(examples.getBoxSize() * examples.getSamplingRate())
     try:
         identifiers = parse_identifiers(protocol.identifiers.get())
@@ -100,11 +109,6 @@ def rounded(diameter: float) -> float:
     return ROUNDED_TO_A * float(np.ceil(diameter / ROUNDED_TO_A))
 
 
-def box_size(diameter: float, samplingRate: float) -> int:
-    """Edge in voxels, even, of a box that holds the particle."""
-    return 2 * int(np.ceil(diameter / samplingRate / 2))
-
-
 class TwinDiameterWizard(Wizard):
     """Measures how large the particles are."""
 
@@ -142,7 +146,7 @@ class TwinDiameterWizard(Wizard):
 
 
 class TwinBoxSizeWizard(Wizard):
-    """The box that holds the largest target, in voxels of the tomograms."""
+    """The box that the largest target wants, in voxels of the tomograms."""
 
     _targets = [(ProtTwinReferencePicking, ["boxSize"])]
 
@@ -157,7 +161,7 @@ class TwinBoxSizeWizard(Wizard):
         except CannotMeasure as error:
             showWarning(TITLE, str(error), form.root)
             return
-        form.setVar("boxSize", box_size(diameter, embeddings.getSamplingRate()))
+        form.setVar("boxSize", box_of(diameter, embeddings.getSamplingRate()))
 
 
 # ------------------------------ planes ------------------------------

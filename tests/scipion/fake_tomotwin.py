@@ -53,6 +53,9 @@ def reference(options: argparse.Namespace) -> None:
             path.removeprefix("subtomograms:")
         ):
             sys.exit(fail(f"there is no file {path}."))
+        if path == "library:nowhere":
+            print("progress 1 of 2\rprogress 2 of 2", file=sys.stderr)
+            sys.exit(fail("there is no molecule nowhere in the library."))
         names.append(name)
     diameter = options.diameter or DIAMETER_A
     targets = [{"name": name, "diameter_A": diameter, "threshold": AUTOMATIC_THRESHOLD} for name in names]

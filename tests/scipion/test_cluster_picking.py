@@ -21,6 +21,7 @@ from tomo.objects import SetOfAverageSubTomograms, SetOfCoordinates3D
 from tomo.protocols import ProtImportTomograms
 
 from tomotwin_scipion.clusters import parse_clusters, selection_of, selection_of_file
+from tomotwin_scipion.errors import TwinError
 from tomotwin_scipion.protocols import ProtTwinClusterPicking
 from tomotwin_scipion.protocols.protocol_embed_tomograms import ProtTwinEmbedTomograms
 from tomotwin_scipion.targets import read_groups
@@ -89,7 +90,7 @@ def test_each_species_is_an_output_with_the_planted_places_in_scipions_frame(pic
     assert names == {"output3DCoordinates", "coordinates_cluster_01", "coordinates_cluster_02", "Averages"}
     for kind, output in enumerate((picked.coordinates_cluster_01, picked.coordinates_cluster_02), start=1):
         assert isinstance(output, SetOfCoordinates3D) and output.getSamplingRate() == VOXEL_SIZE_A
-        assert output.getBoxSize() == 14  # 101 and 102 A at 8 A a voxel, rounded up to even
+        assert output.getBoxSize() == 20  # 1.5 times 101 and 102 A at 8 A a voxel, rounded up to even
         assert {item.getGroupId() for item in output.iterCoordinates()} == {kind}
         assert all(0.9 < item.getScore() <= 0.99 for item in output.iterCoordinates())
         assert sorted(output.getPrecedents().getTSIds()) == sorted(PLANTED)
@@ -162,7 +163,7 @@ def test_named_merged_and_rare_clusters_are_picked_by_continue_without_clusterin
     # What was named and is not there is said with what there is.
     run = project.getProtocol(run.getObjId(), fromRuns=False)
     run.named.set("cluster_11")
-    with pytest.raises(RuntimeError, match="there is no cluster_11, but cluster_01, cluster_02, cluster_06, rare_01"):
+    with pytest.raises(TwinError, match="there is no cluster_11, but cluster_01, cluster_02, cluster_06, rare_01"):
         run._getSelection()
 
 

@@ -78,6 +78,7 @@ def test_the_engine_is_told_voxel_size_contrast_and_region(
 ) -> None:
     further = new_mask(project, imported, autoSlab=False, excludeGold=False)
     point(further.inputMasks, masked, "TomoMasks")
+    further.useMasks.set(True)
     assert "1 tomogram(s) have no mask" in further.warnings()[0]
     further = launch(further)
     lines = {Path(call[1]).stem: " ".join(call) for call in calls()}
@@ -117,6 +118,7 @@ def test_a_region_of_nothing_and_masks_that_are_tomograms_are_refused(project: A
     (error,) = protocol.validate()
     assert "choose at least one thing" in error
     protocol.inputMasks.set(imported.Tomograms.getFirstItem().clone())
+    protocol.useMasks.set(True)
     (error,) = protocol.validate()
     assert "this is a tomogram" in error
 

@@ -21,7 +21,7 @@ from tomotwin_scipion.protocols import ProtTwinExtractSubtomograms, ProtTwinOrie
 
 @pytest.fixture
 def picks(tmp_path: Path) -> SetOfCoordinates3D:
-    """Picks of two groups in one tomogram, in boxes of 12 voxels."""
+    """Picks of two groups in one tomogram, in boxes of 18 voxels."""
     write_mrc(tmp_path / "ts_1.mrc", np.zeros(SHAPE), VOXEL_SIZE_A)
     tomograms = SetOfTomograms(filename=str(tmp_path / "tomograms.sqlite"))
     tomograms.setSamplingRate(VOXEL_SIZE_A)
@@ -34,7 +34,7 @@ def picks(tmp_path: Path) -> SetOfCoordinates3D:
     tomograms.write()
     coordinates = SetOfCoordinates3D(filename=str(tmp_path / "picks.sqlite"))
     coordinates.setSamplingRate(VOXEL_SIZE_A)
-    coordinates.setBoxSize(12)
+    coordinates.setBoxSize(18)
     coordinates.setPrecedents(Pointer(tomograms))
     for group in (1, 2):
         pick = Pick(10.0 * group, 20.0, 15.0, "any", 0.9, 96.0)
@@ -46,17 +46,17 @@ def picks(tmp_path: Path) -> SetOfCoordinates3D:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"identifier": "library:1aon"}, "have the groups 1, 2; name one of them"),
-        ({"group": 3, "identifier": "library:1aon"}, "have no group 3"),
-        ({"group": 1}, "choose a map or model, or write an identifier"),
-        ({"group": 1, "identifier": "1aon"}, "names no molecule"),
-        ({"group": 1, "identifier": "pdb:1aon, pdb:4v6x"}, "one identifier"),
-        ({"group": 1, "identifier": "pdb:1aon", "lowPass": 1.0}, "Resolution limit"),
-        ({"group": 1, "identifier": "pdb:1aon", "shift": -1.0}, "Largest shift"),
-        ({"group": 1, "identifier": "pdb:1aon", "finest": 20.0}, "Angular steps"),
-        ({"group": 1, "identifier": "pdb:1aon", "keep": 2, "minCorrelation": 2.0}, "Lowest correlation"),
-        ({"group": 1, "identifier": "pdb:1aon", "tiltMin": 10.0, "tiltMax": -10.0}, "Tilt angles"),
-        ({"group": 1, "identifier": "pdb:1aon", "gpuList": ""}, "GPU IDs is empty"),
+        ({"moleculeFrom": 1, "identifier": "library:1aon"}, "have the groups 1, 2; name one of them"),
+        ({"group": 3, "moleculeFrom": 1, "identifier": "library:1aon"}, "have no group 3"),
+        ({"group": 1}, "choose a map or model, or have it taken by its identifier"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "1aon"}, "names no molecule"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon, pdb:4v6x"}, "one identifier"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "lowPass": 1.0}, "Resolution limit"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "shift": -1.0}, "Largest shift"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "finest": 20.0}, "Angular steps"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "keep": 2, "minCorrelation": 2.0}, "Lowest correlation"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "tiltMin": 10.0, "tiltMax": -10.0}, "Tilt angles"),
+        ({"group": 1, "moleculeFrom": 1, "identifier": "pdb:1aon", "gpuList": ""}, "GPU IDs is empty"),
     ],
 )
 def test_orienting_refuses_what_cannot_be(project: Any, picks: Any, values: dict[str, Any], sentence: str) -> None:
@@ -69,7 +69,7 @@ def test_orienting_refuses_what_cannot_be(project: Any, picks: Any, values: dict
 def test_orienting_takes_a_group_and_an_identifier_and_warns_of_what_the_tomograms_do_not_show(
     project: Any, picks: Any
 ) -> None:
-    protocol = project.newProtocol(ProtTwinOrientPicks, group=2, identifier="library:1aon", lowPass=12.0)
+    protocol = project.newProtocol(ProtTwinOrientPicks, group=2, moleculeFrom=1, identifier="library:1aon", lowPass=12.0)
     protocol.inputCoordinates.set(picks)
     assert protocol.validate() == []
     (warning,) = protocol.warnings()
@@ -77,7 +77,7 @@ def test_orienting_takes_a_group_and_an_identifier_and_warns_of_what_the_tomogra
     assert protocol.summary() == ["Output is not ready yet."]
 
 
-def test_boxes_are_one_and_a_half_times_the_picks_and_even(project: Any, picks: Any) -> None:
+def test_boxes_are_those_of_the_picks_and_even(project: Any, picks: Any) -> None:
     protocol = project.newProtocol(ProtTwinExtractSubtomograms, group=1)
     protocol.inputCoordinates.set(picks)
     assert protocol.validate() == [] and protocol._getBoxSize() == 18

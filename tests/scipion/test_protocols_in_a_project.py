@@ -89,7 +89,7 @@ def test_planted_particles_come_back_at_their_voxel_in_scipions_frame_with_their
 def test_coordinates_carry_score_matrix_tsid_and_a_box_of_the_diameter(picked: Any) -> None:
     coordinates = picked.output3DCoordinates
     assert coordinates.getSamplingRate() == VOXEL_SIZE_A
-    assert coordinates.getBoxSize() == 14  # 100 A at 8 A a voxel, rounded up to even
+    assert coordinates.getBoxSize() == 20  # 1.5 times 100 A at 8 A a voxel, rounded up to even
     scores = sorted(coordinate.getScore() for coordinate in coordinates.iterCoordinates())
     np.testing.assert_allclose(scores, [0.97, 0.98, 0.98, 0.99, 0.99])
     for coordinate in coordinates.iterCoordinates():
@@ -139,7 +139,7 @@ def test_the_engine_is_told_voxel_size_contrast_and_the_tomograms_acquisition(
     assert "--voltage 300" in reference and "--subtomogram-contrast dark" in reference
     assert all("--threshold 0.985" in line for line in lines if line.startswith("pick "))
     assert picking.output3DCoordinates.getSize() == 2
-    assert picking.output3DCoordinates.getBoxSize() == 20
+    assert picking.output3DCoordinates.getBoxSize() == 30
 
     # Continue with another threshold: picks again, searches not again, and leaves nothing double.
     before = len(lines)

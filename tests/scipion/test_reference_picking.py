@@ -47,7 +47,7 @@ def define(protocol: Any, name: str, output: Any) -> Pointer:
 
 @pytest.fixture(scope="module")
 def by_hand(embedded: Any, picked: Any) -> Pointer:  # noqa: F811
-    """Positions in one tomogram that no run of the plugin has named; their box is 14 voxels."""
+    """Positions in one tomogram that no run of the plugin has named; they know themselves that they are 100 A wide."""
     return keep(embedded, "byHand", picked.output3DCoordinates, lambda tsId, *xyz: tsId == "first")
 
 
@@ -107,7 +107,7 @@ def test_maps_subtomograms_identifiers_and_examples_mix_and_an_expected_rate_set
         with mrcfile.open(box) as file:
             assert file.voxel_size.x == 5.0 and file.data[0, 0, 0] == value
     rows = read_table(f"{folder}/examples.star", "particles")
-    assert {float(row["tomotwinDiameterAngst"]) for row in rows} == {14 * VOXEL_SIZE_A}
+    assert {float(row["tomotwinDiameterAngst"]) for row in rows} == {100.0}
     assert {tuple(float(row["rlnCoordinate" + axis]) for axis in "XYZ") for row in rows} == set(PLANTED["first"])
     rows = read_table(f"{folder}/1abc_2.star", "particles")
     assert {tuple(float(row["rlnCoordinate" + axis]) for axis in "XYZ") for row in rows} == {(5, 7, 11), (33, 3, 29)}
@@ -152,6 +152,7 @@ def test_masks_by_tsid_planes_and_automatic_regions_reach_the_engine(
     region = {"zFirst": 1, "zLast": 28, "autoSlab": True, "excludeGold": True, "excludeCarbon": True}
     protocol = new_picking(project, embedded, maps, **region)
     protocol.inputMasks.copy(masks)
+    protocol.useMasks.set(True)
     assert "1 tomogram(s) have no mask and are taken whole, the first is TS_2_nd" in protocol.warnings()[0]
     protocol = launch(protocol)
     located = {Path(call[1]).stem: call for call in calls() if call[0] == "locate"}
@@ -176,7 +177,7 @@ def test_masks_of_another_size_or_of_other_tomograms_are_refused(
         mask.setTsId(tsId)
         output.append(mask)
         output.write()
-        protocol = new_picking(project, embedded, maps)
+        protocol = new_picking(project, embedded, maps, useMasks=True)
         protocol.inputMasks.set(output)
         (error,) = protocol.validate()
         assert sentence in error
@@ -187,7 +188,7 @@ def test_what_was_rejected_refits_the_references_of_that_run_and_is_found_no_mor
 ) -> None:  # fmt: skip
     wrong = [("first", 33, 3, 29), ("TS_2_nd", 1, 2, 3), ("TS_2_nd", 69, 49, 0)]
     good = keep(picked, "good", picked.output3DCoordinates, lambda *place: place not in wrong)
-    protocol = new_picking(project, embedded)
+    protocol = new_picking(project, embedded, refine=True)
     protocol.acceptedPicks.copy(good)
     point(protocol.allPicks, picked, "output3DCoordinates")
     protocol = launch(protocol)
@@ -207,9 +208,9 @@ def test_what_was_rejected_refits_the_references_of_that_run_and_is_found_no_mor
 @pytest.mark.parametrize(
     ("values", "wanted", "sentence"),
     [
-        ({}, ["acceptedPicks"], "give both the accepted picks"),
-        ({}, ["byHand"], "the picks come from no run of reference picking"),
-        ({"refinementPrior": 0.0}, ["acceptedPicks", "allPicks"], "larger than 0 and at most 1000"),
+        ({"refine": True}, ["acceptedPicks"], "give both the accepted picks"),
+        ({"refine": True}, ["handPicked"], "the picks come from no run of reference picking"),
+        ({"refine": True, "refinementPrior": 0.0}, ["kept", "allPicks"], "larger than 0 and at most 1000"),
         ({}, ["cutOut"], "how large the particle is; give it in Å"),
         ({"thresholdMode": 2, "calibrateExamples": False}, ["examples"], "without calibration of the examples no FDR"),
     ],
@@ -223,9 +224,13 @@ def test_what_does_not_go_together_is_said_before_the_run(
         protocol.inputReferences.append(cut_out)
     if "examples" in wanted:
         protocol.inputExamples.append(by_hand)
-    if "acceptedPicks" in wanted or "byHand" in wanted:
-        protocol.acceptedPicks.copy(by_hand if "byHand" in wanted else everything)
-    if "allPicks" in wanted or "byHand" in wanted:
-        protocol.allPicks.copy(by_hand if "byHand" in wanted else everything)
+    sets = {
+        "acceptedPicks": [("acceptedPicks", everything)],
+        "kept": [("acceptedPicks", by_hand)],
+        "allPicks": [("allPicks", everything)],
+        "handPicked": [("acceptedPicks", everything), ("allPicks", by_hand)],
+    }
+    for name, pointer in [pair for one in wanted for pair in sets.get(one, [])]:
+        getattr(protocol, name).copy(pointer)
     (error,) = protocol.validate()
     assert sentence in error

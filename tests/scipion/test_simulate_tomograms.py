@@ -57,7 +57,7 @@ def test_the_truth_comes_as_coordinates_of_the_output_tomograms_with_a_group_for
         np.testing.assert_allclose(item.getMatrix()[:3, :3], expected, atol=1e-6)
         np.testing.assert_array_equal(item.getMatrix()[:, 3], [0, 0, 0, 1])
         assert item.getScore() == 1.0
-    assert coordinates.getBoxSize() == 12  # 104 A at 9 A a voxel
+    assert coordinates.getBoxSize() == 18  # 1.5 times 104 A at 9 A a voxel
     with open(simulated._getExtraPath("groups.csv"), newline="") as file:
         rows = [tuple(row.values()) for row in csv.DictReader(file)]
     names = ["4v6x", "1dzl", "my_map", "other"]

@@ -50,6 +50,7 @@ def picked(project: Any, launch: Any, embedded: Any, masked: Any) -> Any:  # noq
     )
     point(protocol.inputEmbeddings, embedded, "Embeddings")
     point(protocol.inputMasks, masked, "TomoMasks")
+    protocol.useMasks.set(True)
     protocol.identifiers.set("library:4v6x, library:1dzl")
     return launch(protocol)
 
@@ -103,6 +104,7 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
     protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1)
     point(protocol.inputEmbeddings, embedded, "Embeddings")
     protocol.acceptedPicks.copy(good)
+    protocol.refine.set(True)
     point(protocol.allPicks, picked, "output3DCoordinates")
     protocol = launch(protocol)
     assert [target.name for target in protocol._getTargets()] == ["4v6x", "1dzl"]

@@ -77,7 +77,7 @@ def test_a_place_given_as_the_example_is_the_best_pick_within_half_the_grid_in_s
     offset_A = np.subtract(best.getPosition(BOTTOM_LEFT_CORNER), np.round([x, y, z])) * VOXEL_SIZE_A
     assert np.abs(offset_A).max() <= GRID_A / 2 + 0.01
     assert best.getScore() > 0.99
-    assert coordinates.getBoxSize() == 20
+    assert coordinates.getBoxSize() == 30  # the examples' box is their diameter, and more room is wanted for averaging
 
 
 def test_maps_and_scipions_coordinates_agree_with_the_engines_own_picks(

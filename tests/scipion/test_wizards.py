@@ -107,7 +107,7 @@ def test_a_ball_is_as_wide_as_it_was_made_and_the_largest_target_sets_diameter_a
     assert "ball: 12" in messages[0] and "the largest, holds for all" in messages[0]
     wizards.TwinBoxSizeWizard().show(form)
     box = form.values["boxSize"]
-    assert box % 2 == 0 and largest <= box * VOXEL_SIZE_A < largest + 2 * VOXEL_SIZE_A
+    assert box % 2 == 0 and 1.5 * largest <= box * VOXEL_SIZE_A < 1.5 * largest + 2 * VOXEL_SIZE_A
     picking.identifiers.set("library:none")
     wizards.TwinDiameterWizard().show(form)
     assert "tomotwin: error:" in messages[1] and "none" in messages[1]

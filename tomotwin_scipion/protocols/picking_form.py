@@ -7,9 +7,10 @@ from pwem.objects import Volume
 from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import SetOfTomograms, Tomogram
 
-from ..constants import MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS
+from ..constants import BOX_ROOM, MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS
 from ..convert import plain_path
 from ..targets import MOST_SUBTOMOGRAMS, is_cut_out, iter_references, parse_identifiers
+from .refinement import accepted_picks
 
 THRESHOLD_PROPOSED, THRESHOLD_NUMBER, THRESHOLD_FDR = range(3)
 
@@ -106,6 +107,14 @@ def define_threshold_params(form: Any, rates: bool = True) -> None:
     )
     if rates:
         _define_rate_params(form)
+        form.addParam(
+            "outputEach",
+            params.BooleanParam,
+            default=False,
+            label="An output for each target?",
+            help="*Yes* makes a set of coordinates of each target, with a box of its own size, beside that of all: extraction "
+            "takes whole sets.",
+        )
     form.addParam(
         "boxSize",
         params.IntParam,
@@ -113,7 +122,7 @@ def define_threshold_params(form: Any, rates: bool = True) -> None:
         expertLevel=LEVEL_ADVANCED,
         label="Box size (voxels)",
         help="Box size written to the output, in voxels of the tomograms; it changes no pick. "
-        "0 takes the largest target's diameter.",
+        f"0 takes {BOX_ROOM:g} times the largest target's diameter, for extraction.",
     )
     form.addParam(
         "writeMaps",
@@ -150,7 +159,7 @@ def _define_rate_params(form: Any) -> None:
 def validate_picking(protocol: Any, tsIds: Set[str]) -> List[str]:
     """Sentences about targets and threshold that cannot be in these tomograms; an empty list when all is well."""
     errors = _validate_references(protocol) + _validate_examples(protocol, tsIds)
-    if not names_targets(protocol) and protocol.acceptedPicks.get() is None:
+    if not names_targets(protocol) and accepted_picks(protocol) is None:
         errors.append("Name something to look for: references, identifiers, example positions, or several of them.")
     errors += validate_threshold(protocol)
     if protocol.thresholdMode == THRESHOLD_FDR:

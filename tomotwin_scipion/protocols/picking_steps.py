@@ -9,14 +9,14 @@ the picks as coordinates in one output.
 import os
 from typing import Any, Iterable, List
 
-import numpy as np
 from pyworkflow.utils import cleanPath
 from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 from tomo.protocols import ProtTomoPicking
 
 from .. import Plugin
 from ..constants import LOWEST_LISTED_SCORE, OUTPUT_COORDINATES
-from ..convert import new_coordinate, read_picks
+from ..convert import box_of, new_coordinate, read_picks
+from ..errors import TwinError
 from ..objects import TomogramEmbedding
 from ..targets import GROUPS_FILE, Target, read_measured, read_targets
 from .picking_form import THRESHOLD_FDR, THRESHOLD_NUMBER
@@ -125,9 +125,9 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         found = self._writeReport(tsIds)
         if not found.picks and failures:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(failures.items())]
-            raise RuntimeError("No picks. " + " ".join(reasons))
+            raise TwinError("No picks. " + " ".join(reasons))
         if not found.picks:
-            raise RuntimeError(
+            raise TwinError(
                 "No particle was found above the threshold: lower it, check the contrast of tomograms and "
                 "references and the region, and look at the candidates in the files *_peaks.star of the extra folder."
             )
@@ -248,10 +248,10 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
 
     def _boxOf(self, diameter: float) -> int:
         """Edge of the box for a particle of this diameter (A) in voxels of the tomogram, unless the form says it: even, and
-        no smaller than the particle."""
+        with the room about the particle that averaging wants."""
         if self.boxSize.get() > 0:
             return self.boxSize.get()
-        return 2 * int(np.ceil(diameter / self.inputEmbeddings.get().getSamplingRate() / 2))
+        return box_of(diameter, self.inputEmbeddings.get().getSamplingRate())
 
     def _createOutput(self) -> SetOfCoordinates3D:
         embeddings = self.inputEmbeddings.get()

@@ -4,7 +4,7 @@ The positions may be seen in another binning or reconstruction of the same tilt 
 tomograms are told apart by their tsId, and positions are scaled by the ratio of the voxel sizes.
 """
 
-from typing import Any, List
+from typing import Any, List, Optional
 
 from pyworkflow.object import Pointer
 from pyworkflow.protocol import params
@@ -29,15 +29,45 @@ def define_positions_params(form: Any) -> None:
         help="Which target of picks that have several; the summary of the picking run says what each group is. 0 where there "
         "is one group only.",
     )
+    define_other_tomograms(
+        form,
+        "Give others for another binning or reconstruction of the same tilt series: finer ones, with their CTF corrected, make "
+        "better averages.",
+    )
+
+
+def define_other_tomograms(form: Any, text: str, condition: str = "True") -> None:
+    """Add the choice of other tomograms than those in which was picked, with a `text` that says what for."""
+    form.addParam(
+        "otherTomograms",
+        params.BooleanParam,
+        default=False,
+        condition=condition,
+        label="Use other tomograms?",
+        help="*No* takes those in which was picked, even where Scipion has filled in the field below by itself. "
+        + text,
+    )
     form.addParam(
         "inputTomograms",
         params.PointerParam,
         pointerClass="SetOfTomograms",
         allowsNull=True,
+        condition=f"{condition} and otherTomograms",
         label="Tomograms",
-        help="Empty: those in which was picked. Give others for another binning or reconstruction of the same tilt series: "
-        "finer ones, with their CTF corrected, make better averages.",
+        help="They are matched by their tsId, and may be of another voxel size.",
     )
+
+
+def other_tomograms(protocol: Any) -> Optional[SetOfTomograms]:
+    """Other tomograms than those in which was picked, where they are wanted."""
+    return protocol.inputTomograms.get() if protocol.otherTomograms else None
+
+
+def validate_other_tomograms(protocol: Any) -> List[str]:
+    """A sentence where other tomograms are wanted and none are given."""
+    if protocol.otherTomograms and protocol.inputTomograms.get() is None:
+        return ["Tomograms: give them, or say No to the use of others than those in which was picked."]
+    return []
 
 
 def tomograms_of(protocol: Any) -> SetOfTomograms:
@@ -47,7 +77,7 @@ def tomograms_of(protocol: Any) -> SetOfTomograms:
 
 def tomograms_pointer(protocol: Any) -> Pointer:
     """What points to them."""
-    if protocol.inputTomograms.get() is not None:
+    if other_tomograms(protocol) is not None:
         return protocol.inputTomograms
     return protocol.inputCoordinates.get()._precedentsPointer
 
@@ -62,7 +92,7 @@ def chosen_group(protocol: Any) -> int:
 def validate_positions(protocol: Any) -> List[str]:
     """Sentences about what cannot be; an empty list when all is well."""
     groups = _groups(protocol)
-    errors = []
+    errors = validate_other_tomograms(protocol)
     if not groups:
         errors.append("Picks: there are none.")
     elif not protocol.group.get() and len(groups) > 1:

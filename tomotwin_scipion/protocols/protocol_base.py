@@ -11,6 +11,7 @@ has failed: changed settings and failed tomograms are done again, everything els
 import hashlib
 import json
 import os
+import re
 from typing import Any, Dict, List, Optional
 
 from pwem.objects import EMSet
@@ -133,10 +134,21 @@ class TwinProtocol(EMProtocol):
 
     def _failureSummary(self) -> List[str]:
         failures = self._failures()
+        whole = self._wholeFailure()
+        lines = []
+        if whole and not any(reason in whole for reason in failures.values()):
+            lines.append(f"*The run failed:* {whole}")
         if not failures:
-            return []
+            return lines
         title = f"*{len(failures)} tomogram(s) failed* and are not in the output; *Continue* tries them again:"
-        return [title] + [f"  {tsId}: {reason}" for tsId, reason in sorted(failures.items())]
+        return lines + [title] + [f"  {tsId}: {reason}" for tsId, reason in sorted(failures.items())]
+
+    def _wholeFailure(self) -> str:
+        """Why the run as a whole failed, if it did, without the colours and the words that Scipion puts to it."""
+        if not self.isFailed():
+            return ""
+        text = re.sub(r"\x1b\[[\d;]*m", "", self.getErrorMessage() or "")
+        return text.replace("Protocol failed:", "").strip()
 
     # ------------------------------ outputs ------------------------------
     @staticmethod

@@ -11,9 +11,10 @@ from tomo.objects import AverageSubTomogram, SetOfAverageSubTomograms, SetOfCoor
 from tomotwin_view.cluster_files import CLUSTERS_FILE, SELECTION_FILE, read_clusters_file, write_selection
 
 from .. import Plugin
-from ..clusters import Selection, output_name, parse_clusters, selection_of, selection_of_file, targets_of
+from ..clusters import Selection, parse_clusters, selection_of, selection_of_file, targets_of
 from ..constants import OUTPUT_AVERAGES, OUTPUT_COORDINATES
 from ..convert import header_voxel_size, link_tomogram
+from ..errors import TwinError
 from ..targets import read_groups, read_measured, write_targets
 from .cluster_form import (
     ALL_SPECIES,
@@ -29,13 +30,11 @@ from .picking_report import Row, read_rows
 from .picking_steps import ALL, TwinPickingProtocol
 from .refinement import REFERENCES_FILE
 from .region_form import define_region_params, region_settings, validate_region_params, warn_of_region_params
+from .single_outputs import define_single_outputs
 from .streaming import file_stamp
 
 CLUSTERED, CHOSEN = "clustered", "chosen"
 """Stages of the work of the whole run, before all tomograms."""
-
-OUTPUT_FRONT = "coordinates"
-"""In front of the name of a cluster in that of its output."""
 
 MOST_CLUSTERS_SHOWN = 30
 
@@ -123,40 +122,16 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         self._setDone(CHOSEN, ALL, digest)
 
     def closeOutputStep(self, run: str) -> None:
-        """Close the coordinates of all clusters, and make outputs of each and of their averages.
-
-        Outputs of clusters that an earlier start of the run had picked stay: others may go on from them, and Scipion would bring
-        back what is deleted here.
-        """
-        if self._getTargets():
-            self._closePicks()
-            self._createOutputs()
-
-    def _createOutputs(self) -> None:
-        everything = getattr(self, OUTPUT_COORDINATES)
-        tomograms = self.inputEmbeddings.get().getTomograms(asPointer=True)
-        measured = read_measured(self._getReferencesFile())
-        names: List[str] = []
-        sets = {}
-        for target in self._getTargets():
-            name = output_name(OUTPUT_FRONT, target.name, names)
-            names.append(name)
-            output = SetOfCoordinates3D.create(self._getPath(), suffix=name)
-            output.copyInfo(everything)
-            output.setPrecedents(tomograms)
-            output.setBoxSize(self._boxOf(measured[target.name].diameter))
-            output.setObjLabel(target.name)
-            sets[target.group] = (name, output)
-        for item in everything.iterCoordinates():
-            sets[item.getGroupId()][1].append(item.clone())
-        outputs = {name: output for name, output in sets.values() if output.getSize()}
+        """Close the coordinates of all clusters, and make outputs of each and of their averages."""
+        if not self._getTargets():
+            return
+        self._closePicks()
+        define_single_outputs(self, self._getTargets(), self._getReferencesFile())
         averages = self._createAverages()
         if averages is not None:
-            outputs[OUTPUT_AVERAGES] = averages
-        for name, output in outputs.items():
-            output.write()
-            self._defineOutputs(**{name: output})
-            self._defineSourceRelation(self.inputEmbeddings, output)
+            averages.write()
+            self._defineOutputs(**{OUTPUT_AVERAGES: averages})
+            self._defineSourceRelation(self.inputEmbeddings, averages)
 
     def _createAverages(self) -> Optional[SetOfAverageSubTomograms]:
         """The averages of the clusters that are picked, in the order of the groups; None where there are none."""
@@ -216,7 +191,9 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         for item in clusters[:MOST_CLUSTERS_SHOWN]:
             nearest = "".join(f",  most like {one['name']} ({one['score']:.2f})" for one in item["nearest"][:1])
             size = f"{item['diameter_A']:.0f} Å" if item.get("diameter_A") else "size not known"
-            sure = f",  certainty {item['certainty']:.2f}" if item["kind"] == "species" and item.get("certainty") else ""
+            sure = (
+                f",  certainty {item['certainty']:.2f}" if item["kind"] == "species" and item.get("certainty") else ""
+            )
             lines.append(f"  *{item['name']}*  {item['kind']}{sure},  {item['count']} places,  {size}{nearest}")
         if len(clusters) > MOST_CLUSTERS_SHOWN:
             lines.append(f"  and {len(clusters) - MOST_CLUSTERS_SHOWN} more, in {os.path.join(folder, 'clusters.csv')}")
@@ -266,14 +243,14 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
                 return selection_of_file(self.selectionFile.get(), folder)
             return selection_of(folder, rare, None)
         except (OSError, ValueError) as error:
-            raise RuntimeError(f"Clusters to pick: {str(error).rstrip('.')}.") from error
+            raise TwinError(f"Clusters to pick: {str(error).rstrip('.')}.") from error
 
     def _requireReferences(self, selection: Selection) -> None:
         missing = {entry["name"] for entry in selection} - set(read_measured(self._getReferencesFile()))
         if missing:
             kinds = {item["name"]: item["kind"] for item in read_clusters_file(self._getChosenFolder())["clusters"]}
             named = ", ".join(f"{name} ({kinds.get(name, 'gone')})" for name in sorted(missing))
-            raise RuntimeError(f"No reference was made of {named}: choose clusters that are species.")
+            raise TwinError(f"No reference was made of {named}: choose clusters that are species.")
 
     def _runCluster(self, words: List[Any], folder: str) -> None:
         args = [*words, "--out", folder, *self._findingArgs(), *self._engineArgs()]

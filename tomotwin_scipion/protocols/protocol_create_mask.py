@@ -103,7 +103,7 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         missing = [item.getFileName() for item in tomograms.iterItems() if not is_there(item)]
         if missing:
             errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
-        isAny = self.inputMasks.get() is not None or self.zFirst.get() is not None
+        isAny = self.useMasks or self.zFirst.get() is not None
         if not isAny and not any(getattr(self, name) for name in SWITCHES.values()):
             errors.append("Region: choose at least one thing by which it is found; else the mask is everything.")
         return errors

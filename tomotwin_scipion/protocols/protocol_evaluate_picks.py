@@ -131,7 +131,7 @@ class ProtTwinEvaluatePicks(TwinProtocol):
 
     def _summary(self) -> List[str]:
         if not self.isFinished():
-            return ["Output is not ready yet."]
+            return ["Output is not ready yet."] + self._failureSummary()
         pooled, single = self.getScores()
         lines = [
             f"A pick is right: {rule_in_words(self)}.",

@@ -16,15 +16,13 @@ from tomo.protocols import ProtTomoBase
 from tomotwin_view.star import read_table
 
 from .. import Plugin
-from ..constants import CONTRASTS, DARK, OUTPUT_SUBTOMOGRAMS
+from ..constants import BOX_ROOM, CONTRASTS, DARK, OUTPUT_SUBTOMOGRAMS
 from ..convert import link_tomogram, plain_path, write_positions
 from .positions_form import chosen_group, define_positions_params, tomograms_of, validate_positions
 from .streaming import TwinStreamingProtocol, file_stamp
 
 PARTICLES_FILE = "particles.star"
 SMALLEST_BOX, LARGEST_BOX = 16, 1024
-BOX_ROOM = 1.5
-"""The box is so many times the particle where none is given: what surrounds it is needed for its background."""
 
 
 class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
@@ -52,8 +50,8 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
             params.IntParam,
             default=0,
             label="Box size (voxels)",
-            help="Edge of the boxes, an even number of voxels of the tomograms they are cut from. 0 takes 1.5 times the box "
-            "size of the picks, which is the particle's diameter where this software picked.",
+            help="Edge of the boxes, an even number of voxels of the tomograms they are cut from. 0 takes the box size of the "
+            f"picks, which is {BOX_ROOM:g} times the particle's diameter where this software picked.",
         )
         form.addParam(
             "contrast",
@@ -139,7 +137,7 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
             return self.boxSize.get()
         coordinates = self.inputCoordinates.get()
         factor = coordinates.getSamplingRate() / tomograms_of(self).getSamplingRate()
-        return max(2 * round(BOX_ROOM * (coordinates.getBoxSize() or 0) * factor / 2), SMALLEST_BOX)
+        return max(2 * round((coordinates.getBoxSize() or 0) * factor / 2), SMALLEST_BOX)
 
     def _settingsArgs(self, tomogram: Tomogram) -> List[str]:
         """Options of ``tomotwin extract`` that change its result."""

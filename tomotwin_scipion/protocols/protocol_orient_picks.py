@@ -20,6 +20,7 @@ from .positions_form import chosen_group, define_positions_params, tomograms_of,
 from .reference_simulation import acquisition_args, define_acquisition_params, validate_simulation_params
 from .streaming import TwinStreamingProtocol, file_stamp
 
+FROM_PROJECT, FROM_IDENTIFIER = range(2)
 KEEP_ALL, KEEP_SUGGESTED, KEEP_ABOVE = range(3)
 ORIENTED = "oriented"
 
@@ -49,10 +50,20 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         self._defineGpuParams(form)
         define_positions_params(form)
         form.addParam(
+            "moleculeFrom",
+            params.EnumParam,
+            choices=["map or model of this project", "identifier"],
+            default=FROM_PROJECT,
+            display=params.EnumParam.DISPLAY_HLIST,
+            label="The molecule is a",
+            help="What is not chosen here is not used, even where its field is filled in.",
+        )
+        form.addParam(
             "inputReference",
             params.PointerParam,
             pointerClass="Volume, AtomStruct",
             allowsNull=True,
+            condition=f"moleculeFrom == {FROM_PROJECT}",
             important=True,
             label="Molecule",
             help="A density map or an atomic model. Centres will be those of its mass.",
@@ -61,8 +72,9 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
             "identifier",
             params.StringParam,
             default="",
-            label="or its identifier",
-            help="Instead of a map or model: _pdb:1aon_, _emdb:2660_ (both need the internet), or _library:1aon_.",
+            condition=f"moleculeFrom == {FROM_IDENTIFIER}",
+            label="Identifier",
+            help="_pdb:1aon_, _emdb:2660_ (both need the internet), or _library:1aon_.",
         )
         form.addParam(
             "referenceContrast",
@@ -148,7 +160,7 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
 
     def referenceStep(self, run: str) -> None:
         """Bring the molecule to a file that the engine reads."""
-        if self.inputReference.get() is not None:
+        if self.moleculeFrom == FROM_PROJECT:
             folder = self._getTmpPath("reference")
             cleanPath(folder)
             makePath(folder)
@@ -191,17 +203,7 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
         errors = self._validateGpu() + validate_positions(self) + validate_simulation_params(self)
-        identifier = (self.identifier.get() or "").strip()
-        if (self.inputReference.get() is None) == (not identifier):
-            errors.append("Molecule: choose a map or model, or write an identifier, one of both.")
-        try:
-            if len(parse_identifiers(identifier)) > 1:
-                errors.append("Molecule: one identifier, as all picks are of one molecule.")
-        except ValueError as error:
-            errors.append(f"Molecule: {error}")
-        reference = self.inputReference.get()
-        if reference is not None and hasattr(reference, "getSamplingRate") and not reference.getSamplingRate():
-            errors.append(f"Molecule: {reference.getFileName()} has no sampling rate.")
+        errors += self._validateReference() if self.moleculeFrom == FROM_PROJECT else self._validateIdentifier()
         if not 5 <= self.lowPass.get() <= 200:
             errors.append("Resolution limit: give it in Å, within 5 and 200.")
         if not 0 <= self.shift.get() <= 200:
@@ -211,6 +213,23 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         if self.keep == KEEP_ABOVE and not -1 <= self.minCorrelation.get() < 1:
             errors.append("Lowest correlation: a correlation is a number from -1 to 1.")
         return errors
+
+    def _validateReference(self) -> List[str]:
+        reference = self.inputReference.get()
+        if reference is None:
+            return ["Molecule: choose a map or model, or have it taken by its identifier."]
+        if hasattr(reference, "getSamplingRate") and not reference.getSamplingRate():
+            return [f"Molecule: {reference.getFileName()} has no sampling rate."]
+        return []
+
+    def _validateIdentifier(self) -> List[str]:
+        try:
+            sources = parse_identifiers(self.identifier.get())
+        except ValueError as error:
+            return [f"Molecule: {error}"]
+        if len(sources) == 1:
+            return []
+        return ["Molecule: write one identifier, such as pdb:1aon; all picks are of one molecule."]
 
     def _warnings(self) -> List[str]:
         size = tomograms_of(self).getSamplingRate()
@@ -254,8 +273,10 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         return args + acquisition_args(self, tomogram)
 
     def _searchDigest(self, tsId: str) -> str:
-        reference = self.inputReference.get()
-        named = self.identifier.get() if reference is None else file_stamp(plain_path(reference.getFileName()))
+        if self.moleculeFrom == FROM_PROJECT:
+            named: Any = file_stamp(plain_path(self.inputReference.get().getFileName()))
+        else:
+            named = self.identifier.get()
         tomogram = self._getTomogram(tsId)
         places = [
             [*coordinate.getPosition(BOTTOM_LEFT_CORNER), coordinate.getObjId()]

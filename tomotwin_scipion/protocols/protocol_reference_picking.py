@@ -25,6 +25,8 @@ from .picking_steps import ALL, TwinPickingProtocol
 from .reference_simulation import define_simulation_params, simulation_args, validate_simulation_params
 from .refinement import (
     REFERENCES_FILE,
+    accepted_picks,
+    all_picks,
     define_refinement_params,
     refine_args,
     refinement_settings,
@@ -32,6 +34,7 @@ from .refinement import (
     validate_refinement_params,
 )
 from .region_form import define_region_params, region_settings, validate_region_params, warn_of_region_params
+from .single_outputs import define_single_outputs
 from .streaming import file_stamp
 
 REFERENCES, REFINED = "references", "refined"
@@ -47,7 +50,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     The output holds the picks of all targets: the group id of a coordinate says which target it is (see the
     summary), its score is the similarity with it, from 0 to 1, and _tomotwinFDR the share of false picks to be expected
-    among those of its target that score at least as much. References can be refitted to picks that you accept and reject.
+    among those of its target that score at least as much. On request each target is an output of its own, too. References can be refitted to picks that you accept and reject.
 
     Tomograms are searched as soon as they are embedded; *Continue* searches only what is new, missing, or set otherwise.
     """
@@ -94,7 +97,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         if names_targets(self):
             self._makeReferences(made)
         else:
-            for source, copy in zip(run_of_picks(self.allPicks.get()), (made, self._getTargetsFile())):
+            for source, copy in zip(run_of_picks(all_picks(self)), (made, self._getTargetsFile())):
                 shutil.copyfile(source, copy)
         self._setDone(REFERENCES, ALL, digest)
 
@@ -122,7 +125,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
             return
         cleanPath(references)
         self._setDone(REFINED, ALL, None)
-        if self.acceptedPicks.get() is None:
+        if accepted_picks(self) is None:
             shutil.copyfile(made, references)
         else:
             folder = self._getExtraPath("decisions")
@@ -133,6 +136,12 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
             Plugin.runTomotwin(self, "refine", args, expected=references)
         self._setDone(REFINED, ALL, digest)
 
+    def closeOutputStep(self, run: str) -> None:
+        """Close the picks of all targets, and make outputs of each where they are wanted."""
+        self._closePicks()
+        if self.outputEach:
+            define_single_outputs(self, self._getTargets(), self._getReferencesFile())
+
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
         embeddings: SetOfTomogramEmbeddings = self.inputEmbeddings.get()
@@ -142,8 +151,8 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         tsIds = set(embeddings.getTSIds())
         if embeddings.isStreamOpen():
             tsIds |= self._tomogramsOfPositions()  # they may still come
-        errors += validate_picking(self, tsIds)
-        errors += validate_refinement_params(self, tsIds, names_targets(self))
+        unsuitable = validate_picking(self, tsIds)
+        errors += unsuitable or validate_refinement_params(self, tsIds, names_targets(self))
         errors += validate_region_params(self, embeddings.getTomograms())
         return errors + validate_simulation_params(self, embeddings.getTomograms().getFirstItem())
 
@@ -151,12 +160,12 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         return warn_of_picking(self) + warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())
 
     def _remarks(self) -> List[str]:
-        refitted = self.acceptedPicks.get() is not None
+        refitted = accepted_picks(self) is not None
         return ["References were refitted to accepted and rejected picks."] if refitted else []
 
     def _methods(self) -> List[str]:
         methods = super()._methods()
-        if methods and self.acceptedPicks.get() is not None:
+        if methods and accepted_picks(self) is not None:
             methods[0] += " The references were refitted to picks accepted and rejected by hand."
         return methods
 
@@ -177,8 +186,9 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     def _targetSettings(self) -> List[Any]:
         """Everything the references depend on, before they are refitted."""
-        if not names_targets(self):
-            return [self.allPicks.get().getFileName()]
+        picks = all_picks(self)
+        if picks is not None and not names_targets(self):
+            return [picks.getFileName()]
         references = [
             (reference.getFileName(), reference.getAttributeValue("_samplingRate"))
             for reference in iter_references(self.inputReferences)
@@ -195,5 +205,5 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     def _tomogramsOfPositions(self) -> Set[str]:
         """Tomograms in which positions are given that the references are made of or refitted to."""
-        sets = [pointer.get() for pointer in self.inputExamples] + [self.acceptedPicks.get(), self.allPicks.get()]
+        sets = [pointer.get() for pointer in self.inputExamples] + [accepted_picks(self), all_picks(self)]
         return {tsId for coordinates in sets if coordinates is not None for tsId in coordinates.getTSIds()}

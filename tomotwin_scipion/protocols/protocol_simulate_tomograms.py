@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from typing import Any, Dict, List
 
-import numpy as np
 from pwem.objects import AtomStruct, SetOfVolumes, Volume
 from pyworkflow import BETA
 from pyworkflow.object import Pointer
@@ -23,7 +22,8 @@ from ..constants import (
     OUTPUT_TILT_SERIES,
     OUTPUT_TOMOGRAMS,
 )
-from ..convert import Pick, new_coordinate, read_picks
+from ..convert import Pick, box_of, new_coordinate, read_picks
+from ..errors import TwinError
 from ..simulated import RECORD, TRUTH, Simulated, add_tilt_series, new_labels, new_tomogram, read_simulated
 from ..targets import Target, iter_references, prepare_targets
 from .protocol_base import TwinProtocol
@@ -144,7 +144,7 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         names = [self._getName(number) for number in range(1, self.numberOfTomograms.get() + 1)]
         made = [read_simulated(self._getExtraPath(name)) for name in names if name not in failures]
         if not made:
-            raise RuntimeError(f"No tomogram could be simulated: {failures[names[0]]}")
+            raise TwinError(f"No tomogram could be simulated: {failures[names[0]]}")
         tomograms = self._fillTomograms(made, "tomograms%s.sqlite", ".mrc")
         outputs: Dict[str, Any] = {OUTPUT_TOMOGRAMS: tomograms}
         if self.writeTiltSeries:
@@ -205,7 +205,7 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
         output = self._createSetOfCoordinates3D(pointer)
         output.setSamplingRate(made[0].voxelSize)
         diameter = max((pick.diameter for pick in picks), default=0.0)
-        output.setBoxSize(2 * int(np.ceil(diameter / made[0].voxelSize / 2)))
+        output.setBoxSize(box_of(diameter, made[0].voxelSize))
         for one, truth in zip(made, truths):
             tomogram = new_tomogram(one)
             for pick in truth:

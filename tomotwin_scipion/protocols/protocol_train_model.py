@@ -16,6 +16,7 @@ from ..convert import link_tomogram
 from ..objects import TomoTwinModel
 from ..targets import Target, add_examples, iter_references, prepare_targets, read_targets, write_targets
 from ..trained import GROUPS, chosen_file, read_card, read_curves
+from .positions_form import other_tomograms
 from .protocol_base import TwinProtocol
 from .protocol_simulate_tomograms import model_ending
 from .training_checks import validate_training
@@ -119,9 +120,10 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
         model = TomoTwinModel(path)
         self._defineOutputs(**{OUTPUT_MODEL: model})
         pointers = list(self.inputMolecules if self.task == SIMULATED else self.inputCoordinates)
-        for pointer in pointers + [self.inputTomograms]:
-            if pointer.get() is not None:
-                self._defineSourceRelation(pointer, model)
+        if self.task != SIMULATED and other_tomograms(self) is not None:
+            pointers.append(self.inputTomograms)
+        for pointer in pointers:
+            self._defineSourceRelation(pointer, model)
 
     # ------------------------------ info ------------------------------
     def _validate(self) -> List[str]:
@@ -136,10 +138,12 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
         output = getattr(self, OUTPUT_MODEL, None)
         summary = [] if output is None else [f"Model: *{output.getPath()}*"]
         if self.task == ADAPT:
-            return summary + self._summariseAdapted() if summary else ["Output is not ready yet."]
+            return (
+                summary + self._summariseAdapted() if summary else ["Output is not ready yet."]
+            ) + self._failureSummary()
         curves = read_curves(self._getTrainingFolder())
         if not curves.steps:
-            return ["Output is not ready yet."]
+            return ["Output is not ready yet."] + self._failureSummary()
         summary.append(
             f"Step *{curves.steps[-1]}*: loss {curves.loss[-1]:.3f}; of {100 * curves.accuracy[-1]:.0f} % of the windows the most "
             "similar one is of the same species"
@@ -151,7 +155,7 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
                 summary.append(
                     f"Median F1 of {len(curves.f1[group])} species {group} in training: *{f1:.2f}* at step {step}"
                 )
-        return summary + ["*Analyze Results* shows the curves."]
+        return summary + ["*Analyze Results* shows the curves."] + self._failureSummary()
 
     def _summariseAdapted(self) -> List[str]:
         found = read_card(self._getAdapted())["adapted"]["targets"]
@@ -188,7 +192,7 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
 
     def _getTomograms(self) -> Dict[str, Tomogram]:
         """The tomograms by tsId: those given, or those in which the positions were picked."""
-        given = self.inputTomograms.get()
+        given = other_tomograms(self)
         sets = [given] if given is not None else [pointer.get().getPrecedents() for pointer in self.inputCoordinates]
         return {item.getTsId(): item.clone() for tomograms in sets for item in tomograms.iterItems()}
 

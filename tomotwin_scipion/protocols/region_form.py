@@ -1,6 +1,6 @@
 """Where in the tomograms to look: the part of the form, its checks, and the engine's options out of it."""
 
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Optional
 
 from pyworkflow.protocol import params
 from pyworkflow.utils import makePath
@@ -16,10 +16,19 @@ def define_region_params(form: Any, found: bool) -> None:
     """Add the section *Region* to a form; `found`: whether specimen, gold and carbon are looked for by default."""
     form.addSection(label="Region")
     form.addParam(
+        "useMasks",
+        params.BooleanParam,
+        default=False,
+        label="Use masks?",
+        help="*Yes* looks only inside masks that you give. With *No* the field below is not used, even where Scipion has filled "
+        "it in by itself.",
+    )
+    form.addParam(
         "inputMasks",
         params.PointerParam,
         pointerClass="SetOfTomoMasks, Volume",
         allowsNull=True,
+        condition="useMasks",
         label="Masks",
         help="Only voxels that are not 0 in the mask count. A set of masks is matched to the tomograms by tsId, and "
         "tomograms without one are taken whole; a single volume holds for all tomograms. Masks have the "
@@ -56,11 +65,18 @@ def define_region_params(form: Any, found: bool) -> None:
         form.addParam(name, params.BooleanParam, default=found, label=label, help=text)
 
 
+def chosen_masks(protocol: Any) -> Optional[Any]:
+    """The masks, where they are to be used: Scipion fills in the pointer of a new form whether or not it is wanted."""
+    return protocol.inputMasks.get() if protocol.useMasks else None
+
+
 def validate_region_params(protocol: Any, tomograms: SetOfTomograms) -> List[str]:
     """Sentences about what cannot be; an empty list when all is well."""
     errors = []
     first, last = protocol.zFirst.get(), protocol.zLast.get()
-    masks = protocol.inputMasks.get()
+    masks = chosen_masks(protocol)
+    if protocol.useMasks and masks is None:
+        errors.append("Masks: give them, or say No to their use.")
     if (first is None) != (last is None):
         errors.append("Planes (z): give both the first and the last, or none.")
     elif first is not None and not 0 <= first <= last:
@@ -85,7 +101,7 @@ def validate_region_params(protocol: Any, tomograms: SetOfTomograms) -> List[str
 
 def warn_of_region_params(protocol: Any, tsIds: Iterable[str]) -> List[str]:
     """A sentence where some tomograms have no mask."""
-    masks = protocol.inputMasks.get()
+    masks = chosen_masks(protocol)
     missing = [] if masks is None else sorted(set(tsIds) - set(_masks_of(masks, tsIds)))
     if not missing:
         return []
@@ -95,7 +111,7 @@ def warn_of_region_params(protocol: Any, tsIds: Iterable[str]) -> List[str]:
 def region_args(protocol: Any, tsId: str) -> List[Any]:
     """Options of ``tomotwin locate`` and ``tomotwin mask``, with the tomogram's mask linked where the engine reads it."""
     args: List[Any] = []
-    mask = _masks_of(protocol.inputMasks.get(), [tsId]).get(tsId)
+    mask = _masks_of(chosen_masks(protocol), [tsId]).get(tsId)
     if mask is not None:
         folder = protocol._getTmpPath("masks")
         makePath(folder)
@@ -107,7 +123,7 @@ def region_args(protocol: Any, tsId: str) -> List[Any]:
 
 def region_settings(protocol: Any) -> List[Any]:
     """Everything the region depends on."""
-    masks = protocol.inputMasks.get()
+    masks = chosen_masks(protocol)
     settings = [None if masks is None else masks.getFileName(), protocol.zFirst.get(), protocol.zLast.get()]
     return settings + [getattr(protocol, name).get() for name in SWITCHES.values()]
 

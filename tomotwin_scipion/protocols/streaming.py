@@ -23,6 +23,7 @@ from pyworkflow.object import Pointer, Set
 from pyworkflow.protocol import STATUS_NEW, STEPS_PARALLEL
 from tomo.objects import Tomogram
 
+from ..errors import TwinError
 from .protocol_base import TwinProtocol
 
 DONE_FILE = "done.json"
@@ -139,7 +140,7 @@ class TwinStreamingProtocol(TwinProtocol):
             self._dropGone(output)
         if output is None or output.getSize() == 0:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(self._failures().items())]
-            raise RuntimeError(" ".join([self._isNothing, *reasons]))
+            raise TwinError(" ".join([self._isNothing, *reasons]))
         self._finishOutput(output)
         self._closeOutput(output)
 

@@ -8,6 +8,7 @@ from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
 
 from ..targets import is_cut_out, iter_references, kinds_of
 from .model_choice import validate_model
+from .positions_form import other_tomograms, validate_other_tomograms
 from .training_form import (
     ADAPT,
     FEWEST_MOLECULES,
@@ -55,8 +56,8 @@ def _validate_positions(protocol: Any) -> List[str]:
         return ["Positions: give at least one set of coordinates."]
     if any(coordinates is None or coordinates.getPrecedents() is None for coordinates in sets):
         return ["Positions: one of the sets, or its tomograms, is not there."]
-    errors = []
-    tomograms = protocol.inputTomograms.get()
+    errors = validate_other_tomograms(protocol)
+    tomograms = other_tomograms(protocol)
     rates = {coordinates.getPrecedents().getSamplingRate() for coordinates in sets}
     if tomograms is None and len(rates) > 1:
         errors.append(

@@ -7,6 +7,7 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 
 from ..constants import CONTRASTS, DARK
 from .model_choice import chosen_model, define_model_params
+from .positions_form import define_other_tomograms
 
 ADAPT, SIMULATED, TOMOGRAMS = range(3)
 LIBRARY_RELEASED, LIBRARY_OWN, LIBRARY_FILE = range(3)
@@ -47,15 +48,11 @@ def define_data_params(form: Any) -> None:
         f"group is one. To adapt to a kind at least {FEWEST_POSITIONS} are needed, and 20 to 50 are good; pick them by hand "
         "or choose them in the window of a picking run, wrong ones spoil the model.",
     )
-    form.addParam(
-        "inputTomograms",
-        params.PointerParam,
-        pointerClass="SetOfTomograms",
-        allowsNull=True,
-        condition=POSITIONS,
-        label="Tomograms",
-        help="Empty: those in which the positions were picked. Give others where they are to be seen in another binning or "
-        "reconstruction of the same tilt series: best in that which will be picked in.",
+    define_other_tomograms(
+        form,
+        "Give others where the positions are to be seen in another binning or reconstruction of the same tilt series: best in "
+        "that which will be picked in.",
+        POSITIONS,
     )
     form.addParam(
         "contrast",
