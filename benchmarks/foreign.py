@@ -49,12 +49,26 @@ STYLES: dict[str, list[str]] = {
     "sirt": ["--dose", "130"],
     "deconv": ["--dose", "130", "--ctf-corrected"],
     "denoised": ["--dose", "110"],
-    "coarse": ["--tilt-min", "-50", "--tilt-max", "50", "--tilt-step", "3", "--dose", "100", "--defocus", "4", "7", "--tomogram-voxel-size", "13.5"],
+    "coarse": [
+        "--tilt-min",
+        "-50",
+        "--tilt-max",
+        "50",
+        "--tilt-step",
+        "3",
+        "--dose",
+        "100",
+        "--defocus",
+        "4",
+        "7",
+        "--tomogram-voxel-size",
+        "13.5",
+    ],
     "local": ["--dose", "100"],
     "dirty": ["--tilt-min", "-54", "--tilt-max", "54", "--tilt-step", "3", "--dose", "80"],
 }
 LAST_LOOK = ("local", "dirty")
-WAYS: dict[str, list[str]] = {"embedding": [], "verified": []}
+WAYS: dict[str, list[str]] = {"embedding": ["--no-verification"], "verified": []}
 CLASSES_KDA = ((0, 1e9), (150, 1e9), (0, 150))
 RATES = (0.05, 0.1, 0.2, 0.3)
 EXAMPLES = 5
@@ -65,11 +79,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--styles", nargs="+", choices=STYLES, default=[s for s in STYLES if s not in LAST_LOOK])
-    parser.add_argument("--references", nargs="+", choices=("structure", "positions"), default=("structure", "positions"))
+    parser.add_argument(
+        "--references", nargs="+", choices=("structure", "positions"), default=("structure", "positions")
+    )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--model", default="released")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--again", action="store_true", help="pick anew what an earlier version of the software has picked")
+    parser.add_argument(
+        "--again", action="store_true", help="pick anew what an earlier version of the software has picked"
+    )
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     hash_ = load_model(options.model).hash
@@ -131,9 +149,29 @@ def one(style: str, kind: str, way: str, folder: Path, options: argparse.Namespa
         sources: list[object] = [f"library:{s}" for s in species]
         if kind == "positions":
             sources = [examples(style, folder.parent, options), "--embedding", embeddings / f"{style}_A.zarr"]
-        run("reference", *sources, "--out", references, "--model", options.model, "--device", options.device, *STYLES[style])
+        run(
+            "reference",
+            *sources,
+            "--out",
+            references,
+            "--model",
+            options.model,
+            "--device",
+            options.device,
+            *STYLES[style],
+        )
     start, clock = time.process_time(), time.perf_counter()
-    run("locate", embeddings / f"{style}_B.zarr", "--references", references, "--out", folder, "--min-score", -1, *WAYS[way])
+    run(
+        "locate",
+        embeddings / f"{style}_B.zarr",
+        "--references",
+        references,
+        "--out",
+        folder,
+        "--min-score",
+        -1,
+        *WAYS[way],
+    )
     spent = {"cpu_s": round(time.process_time() - start), "clock_s": round(time.perf_counter() - clock)}
     run("pick", folder / f"{style}_B_peaks.star", "--references", references, "--out", folder)
     peaks, picks = (read_coordinates(folder / f"{style}_B_{what}.star") for what in ("peaks", "picks"))
@@ -210,7 +248,9 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     print("\nreal share of false picks (number) where expected" + "".join(f"{rate:>14}" for rate in RATES))
     for kind, way in ways:
         for style in [*options.styles, "all"]:
-            here = [r["rates"] for r in rows if (r["reference"], r["way"]) == (kind, way) and style in (r["style"], "all")]
+            here = [
+                r["rates"] for r in rows if (r["reference"], r["way"]) == (kind, way) and style in (r["style"], "all")
+            ]
             sums = np.array(here).sum(0)
             cells = "".join(f"{wrong / max(n, 1):8.2f} ({n:d})".rjust(14) for n, wrong in sums)
             print(f"{f'{kind} {way}, {style}':50}{cells}")

@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--summary")
     parser.add_argument("--mask")
     parser.add_argument("--z-range", type=int, nargs=2)
+    parser.add_argument("--no-verification", action="store_true")
     parser.add_argument("--picks", nargs="+")
     parser.add_argument("--corrected", nargs="+")
     parser.add_argument("--prior", type=float)

@@ -5,6 +5,11 @@ INPUT is an embedded tomogram (.zarr), or a tomogram, which is then embedded whi
 kept. Several are taken in the order of their names; each stands alone, one that fails does not stop the others, and what
 an earlier call has finished with the same references and settings is kept.
 
+Targets that have a density (structures, maps; see `tomotwin reference`) are verified: the best peaks of their similarity, and
+those of a coarse matching, are matched with the density in all orientations, and the targets compete on that. Their
+score is then the correlation, less where the match is unusually strong or faint; they come with orientations, and centres
+between voxels. --no-verification leaves it at the similarity.
+
 The column tomotwinFDR is the share of false picks expected if all peaks of its target that score at least as much are
 kept; it is there for targets whose scores are calibrated (see `tomotwin reference`).
 """
@@ -17,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomotwin_core.cli.inputs import add_inputs, opened_inputs
-from tomotwin_core.cli.options import add_region, region_of
+from tomotwin_core.cli.options import add_region, region_of, use_device
 
 if TYPE_CHECKING:
     from tomotwin_core.picking import LocationSettings
     from tomotwin_core.picking.similarity import Field
     from tomotwin_core.regions import Region, RegionSettings
+    from tomotwin_core.tomogram import TomogramSource
 
 HELP = "find the peaks of similarity"
 
@@ -46,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--background", action="store_true", help="let what background looks like compete for places too"
+    )
+    parser.add_argument(
+        "--no-verification", action="store_true", help="by similarity alone, also where targets have a density"
     )
     add_region(parser)
 
@@ -87,6 +96,7 @@ def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) 
     from tomotwin_core.files import fingerprint
     from tomotwin_core.locks import alone_at
     from tomotwin_core.picking import load_references, locate
+    from tomotwin_core.verification import VerificationSettings, locate_verified
 
     path, regions = options.out / f"{field.tomogram}_peaks.star", region_of(options)
     made_of = fingerprint(
@@ -99,13 +109,19 @@ def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) 
         },
         location=asdict(settings),
         region=regions.as_dict(),
+        verification=None if options.no_verification else asdict(VerificationSettings()),
     )
     with alone_at(path):
         if path.is_file() and made_of in path.read_text(encoding="utf-8", errors="replace"):
             print(f"{path}: located already with these settings")
             return
         region = _region(field, regions)
-        peaks = locate(field, load_references(options.references), settings, region)
+        references = load_references(options.references)
+        source = None if options.no_verification or not references.densities else _source(field, "verification looks")
+        if source is None:
+            peaks = locate(field, references, settings, region)
+        else:
+            peaks = locate_verified(field, source, references, settings, None, region, use_device(options))
         write_coordinates(
             path,
             peaks,
@@ -135,21 +151,27 @@ def _origin(field: Field) -> dict[str, object]:
 
 
 def _region(field: Field, settings: RegionSettings) -> Region | None:
-    from tomotwin_core.embedding import EmbeddingField
-    from tomotwin_core.errors import UserError
     from tomotwin_core.regions import find_region, named_region
-    from tomotwin_core.tomogram import open_tomogram
 
     if settings.is_everything:
         return None
     if not settings.finds_something:
         return named_region(field.tomogram, field.tomogram_shape, field.voxel_size_A, settings)
+    source = _source(field, "--auto-slab, --exclude-gold and --exclude-carbon look", "give a --mask")
+    return find_region(source, settings, field.contrast)
+
+
+def _source(field: Field, looks: str, instead: str = "give --no-verification") -> TomogramSource:
+    """The tomogram of a field; UserError where it is not there."""
+    from tomotwin_core.embedding import EmbeddingField
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.tomogram import open_tomogram
+
     if not isinstance(field, EmbeddingField):
-        return find_region(field.source, settings, field.contrast)
+        return field.source
     source = Path(field.attributes["source"])
     if not source.is_file():
         raise UserError(
-            f"{source}: the tomogram of {field.path} is not there, and --auto-slab, --exclude-gold and --exclude-carbon look "
-            "at it; put it back, or give a --mask"
+            f"{source}: the tomogram of {field.path} is not there, and {looks} at it; put it back, or {instead}"
         )
-    return find_region(open_tomogram(source, field.voxel_size_A), settings, field.attributes["contrast"])
+    return open_tomogram(source, field.voxel_size_A)

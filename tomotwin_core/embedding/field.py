@@ -90,6 +90,11 @@ class EmbeddingField:
         return str(self.attributes["model_hash"])
 
     @property
+    def contrast(self) -> Literal["dark", "bright"]:
+        """Of protein in the tomogram."""
+        return "bright" if self.attributes.get("contrast") == "bright" else "dark"
+
+    @property
     def unusual(self) -> str:
         """In words, that the tomogram is unlike what the network was trained on; "" where it is not, or nobody looked."""
         share = float(self.attributes.get("statistics_share", 0.0))

@@ -55,7 +55,8 @@ def references_from_densities(
             )
     blank = ReferenceSet(
         tuple(
-            Target(n, np.zeros((1, 1)), d.diameter_A, origin=(origins or {}).get(n, "")) for n, d in densities.items()
+            Target(n, np.zeros((1, 1)), d.diameter_A, origin=(origins or {}).get(n, ""), density=d)
+            for n, d in densities.items()
         ),
         model.hash,
         {"acquisition": asdict(acquisition), "reference": asdict(settings)},

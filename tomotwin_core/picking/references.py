@@ -25,10 +25,13 @@ from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_
 from tomotwin_core.model.network import EMBEDDING_SIZE
 from tomotwin_core.names import fault_of
 from tomotwin_core.picking.discovery import Calibration
+from tomotwin_core.structures.density import Density
 
 _FORMAT = "tomotwin references 1"
 # Towards a round scatter, so that directions seen in few examples are not blown up.
 _SHRINKAGE = 0.1
+# Voxels of a density along an axis.
+_WIDEST_DENSITY = 512
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -74,7 +77,8 @@ class Space:
 @dataclass(frozen=True)
 class Target:
     """prototypes (k, 32) float32, unit vectors of the set's space; diameter_A; threshold: the proposed one, NaN where none could be
-    calibrated; origin: what it was made from; calibration: how scores of right and wrong peaks are spread, where known."""
+    calibrated; origin: what it was made from; calibration: how scores of right and wrong peaks are spread, where known; density:
+    the molecule, where it is known, with which picks are verified."""
 
     name: str
     prototypes: np.ndarray
@@ -82,6 +86,12 @@ class Target:
     threshold: float = float("nan")
     origin: str = ""
     calibration: Calibration | None = None
+    density: Density | None = None
+
+
+class _DensityHeader(Schema):
+    voxel_size_A: Annotated[Number, Field(gt=0, le=100)]
+    sigma_A: Annotated[Number, Field(ge=0, le=100)]
 
 
 class _TargetHeader(Schema):
@@ -91,6 +101,7 @@ class _TargetHeader(Schema):
     origin: str
     prevalence: Annotated[Number, Field(ge=0, le=1)] | None = None
     floating: bool = False
+    density: _DensityHeader | None = None
 
 
 class _Header(Schema):
@@ -117,6 +128,11 @@ class ReferenceSet:
     def names(self) -> list[str]:
         return [t.name for t in self.targets]
 
+    @property
+    def densities(self) -> dict[str, Density]:
+        """Of the targets that have one, by name."""
+        return {t.name: t.density for t in self.targets if t.density is not None}
+
     def similarity(self, embeddings: np.ndarray, background: bool = False) -> np.ndarray:
         """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32; with `background` one more, last, that
         of the background."""
@@ -132,7 +148,7 @@ class ReferenceSet:
         return np.maximum.reduceat(cosines, starts, axis=1).reshape(*embeddings.shape[:-1], len(groups))
 
     def save(self, path: Path | str) -> None:
-        """One safetensors file: prototypes per target, the rest as JSON in its metadata."""
+        """One safetensors file: prototypes and density per target, the rest as JSON in its metadata."""
         header = {
             "format": _FORMAT,
             "model_hash": self.model_hash,
@@ -144,6 +160,9 @@ class ReferenceSet:
                     "origin": t.origin,
                     "prevalence": t.calibration.prevalence if t.calibration else None,
                     "floating": bool(t.calibration and t.calibration.floating),
+                    "density": {"voxel_size_A": t.density.voxel_size_A, "sigma_A": t.density.sigma_A}
+                    if t.density
+                    else None,
                 }
                 for t in self.targets
             ],
@@ -161,6 +180,9 @@ class ReferenceSet:
             if target.calibration:
                 both = np.stack([target.calibration.right, target.calibration.wrong])
                 tensors[f"calibration.{i}"] = torch.from_numpy(both)
+            if target.density:
+                # Da per voxel, a few hundred at most: half precision holds them to 5e-4.
+                tensors[f"density.{i}"] = torch.from_numpy(target.density.values.astype(np.float16))
         write_safetensors(Path(path), tensors, {"references": json.dumps(header)})
 
 
@@ -187,7 +209,13 @@ def load_references(path: Path | str) -> ReferenceSet:
         prototypes = require_shape(tensors, f"prototypes.{i}", (None, frame), path, hint).numpy()
         if not len(prototypes):
             raise UserError(f"{path}: {t.name} has no prototypes; {hint}")
-        targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration))
+        density = None
+        if t.density is not None:
+            values = require_shape(tensors, f"density.{i}", (None, None, None), path, hint).numpy().astype(np.float32)
+            if max(values.shape) > _WIDEST_DENSITY or values.max(initial=0.0) <= 0:
+                raise UserError(f"{path}: the density of {t.name} is none; {hint}")
+            density = Density(values, t.density.voxel_size_A, t.density.sigma_A)
+        targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration, density))
     space = Space(tensors["space.centre"].numpy(), matrix.numpy())
     # Files of the first release have no background.
     background = space.matrix[:0]

@@ -136,10 +136,10 @@ def sphere(half: int, radius: float) -> NDArray[np.bool_]:
     return np.asarray(z * z + y * y + x * x <= radius**2)
 
 
-def factors(templates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Templates (n, voxels) as weights (n, rank) of orthonormal volumes (rank, voxels), rows of unit length again, and
-    the share of their variance that these hold."""
-    limit = min(RANK_LIMIT, *templates.shape)
+def factors(templates: torch.Tensor, most: int = RANK_LIMIT) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Templates (n, voxels) as weights (n, rank) of orthonormal volumes (rank, voxels), `most` of them at most, rows of unit
+    length again, and the share of their variance that these hold."""
+    limit = min(most, *templates.shape)
     torch.manual_seed(0)  # the decomposition starts from random vectors
     u, s, v = torch.svd_lowrank(templates, q=limit, niter=2)
     share = torch.cumsum(s.double() ** 2, 0) / len(templates)  # each template has length 1

@@ -41,6 +41,11 @@ class Matched:
     diameter_A: float
     group: float = 0.0
 
+    @property
+    def apart_A(self) -> float:
+        """How near two particles of it may lie."""
+        return _SEPARATION * self.diameter_A
+
     def rank(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """By what it competes with those of other molecules, from its scores."""
         return np.asarray(score / self.deviation**_POWER)
@@ -61,8 +66,8 @@ def scores(matched: dict[str, Matched], decoys: dict[str, Matched]) -> dict[str,
     for name, one in everything.items():
         together = [telling[n] for n, other in everything.items() if other.group == one.group]
         usual = _mode(_Usual(*(np.concatenate(part) for part in zip(*together, strict=True))))
-        if name in matched and len(telling[name].weight):
-            usual = _mode(telling[name], prior=usual)
+        # Decoys have one of their own as targets have: else what is said of them is not what is said of a target that is not there.
+        usual = _mode(telling[name], prior=usual)
         off = np.abs(_log(one.strength) - usual)
         found[name] = one.correlation * np.exp(-0.5 * (np.maximum(off - _TOLERATED, 0) / _WIDTH) ** 2)
     return found
@@ -74,7 +79,7 @@ def kept_in_competition(
     """Of each molecule the matches that stay, best first: of two of one molecule nearer than 0.6 diameters, and of two of
     different ones nearer than half of the larger diameter, the better."""
     names = list(matched)
-    first = {name: distinct(one.xyz_A, score[name], one.diameter_A) for name, one in matched.items()}
+    first = {name: distinct(one.xyz_A, score[name], one.apart_A) for name, one in matched.items()}
     index = np.concatenate([first[n] for n in names]) if names else np.empty(0, np.intp)
     of = np.repeat(np.arange(len(names)), [len(first[n]) for n in names])
     xyz = np.concatenate([matched[n].xyz_A[first[n]] for n in names]) if names else np.empty((0, 3))
@@ -99,7 +104,7 @@ def kept_beside(
     their_scores: dict[str, NDArray[np.float64]],
 ) -> NDArray[np.intp]:  # fmt: skip
     """The matches of a decoy that would stay if it were one more target: none where a better match of a target is."""
-    own = distinct(one.xyz_A, score, one.diameter_A)
+    own = distinct(one.xyz_A, score, one.apart_A)
     if not others:
         return own
     xyz = np.concatenate([others[n].xyz_A[winners[n]] for n in others])
@@ -118,12 +123,12 @@ def kept_beside(
     return np.asarray(own[~np.array(lost, bool)])
 
 
-def distinct(xyz_A: NDArray[np.float64], score: NDArray[np.float64], diameter_A: float) -> NDArray[np.intp]:
-    """Indices of the matches of one molecule, best first, of two too near for its size the better."""
+def distinct(xyz_A: NDArray[np.float64], score: NDArray[np.float64], apart_A: float) -> NDArray[np.intp]:
+    """Indices of places (n, 3), best first, of two nearer than `apart_A` the better."""
     order = np.argsort(-score, kind="stable")
     if not len(order):
         return order
-    near = cKDTree(xyz_A).query_ball_point(xyz_A, _SEPARATION * diameter_A * (1 - 1e-9))
+    near = cKDTree(xyz_A).query_ball_point(xyz_A, apart_A * (1 - 1e-9))
     kept = np.ones(len(order), bool)
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
@@ -136,8 +141,9 @@ def distinct(xyz_A: NDArray[np.float64], score: NDArray[np.float64], diameter_A:
 def _telling(one: Matched, won: NDArray[np.intp]) -> _Usual:
     """Logarithms of strength of the best matches, weighted by how far they lie above the rest."""
     best = won[np.argsort(-one.correlation[won], kind="stable")][:_TELLING]
-    above = (one.correlation[best] - np.median(one.correlation)) / one.deviation if len(best) else np.empty(0)
-    return _Usual(_log(one.strength[best]), np.clip(above, 0, 1.5) ** 2)
+    middle = float(np.median(one.correlation)) if len(best) else 0.0
+    above: NDArray[np.float64] = (one.correlation[best] - middle) / one.deviation
+    return _Usual(_log(one.strength[best]), np.asarray(np.clip(above, 0, 1.5) ** 2, float))
 
 
 def _mode(usual: _Usual, prior: float | None = None) -> float:

@@ -9,6 +9,7 @@ what a wrong match looks like is another molecule.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,21 @@ _SAME_MASS, _SAME_SHAPE = 0.12, 0.05
 _FEWEST, _LEAST_EACH = 8, 2
 
 
-def choose_decoys(targets: Mapping[str, Density], seed: int = 1) -> dict[str, Density]:
+class Decoy(NamedTuple):
+    """A molecule that is not there, and the target in whose stead it is matched."""
+
+    density: Density
+    target: str
+
+
+def choose_decoys(targets: Mapping[str, Density], seed: int = 1) -> dict[str, Decoy]:
     """Decoys by library id for targets by name: of each target's mass and diameter, none that may be a target."""
     library = load_library()
     rng = np.random.default_rng(seed)
     each = max(_LEAST_EACH, -(-_FEWEST // max(len(targets), 1)))
     shapes = {name: _shape(density) for name, density in targets.items()}
-    chosen: dict[str, Density] = {}
-    for density in targets.values():
+    chosen: dict[str, Decoy] = {}
+    for name, density in targets.items():
         near = sorted(library.ids("train"), key=lambda i: _distance(library.entries[i], density))
         fit: list[str] = []
         for id in near:
@@ -40,7 +48,7 @@ def choose_decoys(targets: Mapping[str, Density], seed: int = 1) -> dict[str, De
             if not _may_be_one(library.density(id), library.entries[id], targets, shapes):
                 fit.append(id)
         for id in rng.permutation(fit)[:each]:
-            chosen[str(id)] = library.density(str(id))
+            chosen.setdefault(str(id), Decoy(library.density(str(id)), name))
     return chosen
 
 

@@ -36,6 +36,8 @@ from tomotwin_core.tomogram import Resampled, TomogramSource
 _FIRST_STEP_DEG, _LOOKED_ABOUT = 30.0, 4
 # The length of templates changes with the orientation by a few hundredths (wedge): a few tell it.
 _LENGTH_STEP_DEG = 60.0
+# Common volumes that stand for all templates, at most.
+_MOST_VOLUMES = 192
 # A window whose deviation is below this share of the tomogram's is empty and correlates with nothing.
 _EMPTY = 0.05
 # Numbers of windows that are held at a time.
@@ -116,7 +118,7 @@ class Matcher:
         """Get a molecule ready for tomograms that were `Prepared` with the same voxel size and low-pass."""
         imager = Imager.of(density, voxel_size_A, acquisition, device, low_pass_A)
         rotations = uniform_rotations(step_deg)
-        weights, basis, _ = factors(imager.templates(rotations))
+        weights, basis, _ = factors(imager.templates(rotations), _MOST_VOLUMES)
         length = imager.length(uniform_rotations(_LENGTH_STEP_DEG))
         return cls(imager, rotations, length, weights, basis, _neighbours(rotations, step_deg).to(device))
 
@@ -139,9 +141,9 @@ class Matcher:
             length.append(lengths.gather(1, way[-1][:, None])[:, 0])
             rotation.append(tried.gather(1, (which % tried.shape[1])[:, None])[:, 0])
         offset = np.stack(np.unravel_index(torch.cat(way).cpu().numpy(), (ways,) * 3), axis=1) - reach
-        value, lengths = (torch.cat(one).double().cpu().numpy() for one in (correlation, length))
-        zyx = np.clip(places + offset, 0, shape - 1)
-        return Matches(value, value * lengths / self.length, zyx, torch.cat(rotation).cpu().numpy())
+        value, long = (torch.cat(one).double().cpu().numpy() for one in (correlation, length))
+        zyx: NDArray[np.int64] = np.clip(places + offset, 0, shape - 1).astype(np.int64)
+        return Matches(value, value * long / self.length, zyx, torch.cat(rotation).cpu().numpy())
 
     def deviation(self, tomogram: Prepared, zyx: NDArray[np.float64]) -> float:
         """The root mean square of the correlations at places (n, 3), over orientations: what chance comes to."""

@@ -19,7 +19,7 @@ from tomotwin_core.verification.template_matching import match_template
 
 COARSE_STEP_DEG = 30.0
 # Diameters up to which so many A a voxel are taken: a particle is five to ten voxels wide.
-_SIZES = ((200.0, 20.0), (300.0, 30.0), (np.inf, 40.0))
+_SIZES = ((150.0, 20.0), (230.0, 25.0), (310.0, 30.0), (np.inf, 40.0))
 # Places for every so large a cube of the tomogram (A), at least and at most so many in all.
 _CUBE_A, _FEWEST, _MOST = 270.0, 150, 3000
 _MEMORY_BYTES = 5e8
@@ -46,7 +46,7 @@ def coarse_places(tomogram: Prepared, density: Density, acquisition: Acquisition
     peaks = peaks_of(match.score[..., None], LocationSettings(min_score=0.0, competition=False))
     best = np.argsort(-peaks.score, kind="stable")[: _PEAKS_EACH * count]
     xyz = peaks.zyx[best][:, ::-1] * tomogram.voxel_size_A
-    kept = distinct(xyz, peaks.score[best], density.diameter_A)
+    kept = distinct(xyz, peaks.score[best], 0.6 * density.diameter_A)
     return np.ascontiguousarray(xyz[kept[:count]])
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import norm
 
 # Decoys count by how near their deviation is to the target's (natural logarithm).
@@ -26,6 +27,8 @@ _MIDDLE, _WIDTH, _NUMBER = 0.4, 0.2, 0.7
 # Width of the right ones, and the spread of its logarithm; how many there are, likewise.
 _RIGHT, _RIGHT_SPREAD = 0.6, 0.3
 _MANY, _MANY_SPREAD = 10.0, 1.5
+# By so much (log posterior) must a fit with right ones be better than one without to be as probable.
+_DOUBT = 3.0
 # Right ones lie so many widths of wrong ones above their middle, softly.
 _APART, _SOFTLY = 1.5, 0.3
 
@@ -54,14 +57,14 @@ def probabilities(
     weight /= max(sum(weights), 1e-12)  # the matches of one decoy
     order = np.argsort(everyone)
     cumulated = np.cumsum(weight[order]) / weight.sum()
-    cut = float(everyone[order][min(np.searchsorted(cumulated, _CUT), len(order) - 1)])
+    cut = float(everyone[order][min(int(np.searchsorted(cumulated, _CUT)), len(order) - 1)])
     above = x[x > cut]
     if len(above) < _FEWEST:
         return nothing
     over = everyone > cut
     middle, log_width = _cut_off_normal(everyone[over], weight[over], cut)
     number = max(float(weight[over].sum()) / share, 1.0)
-    fit = _fitted(above, cut, middle, log_width, number)
+    fit, there = _fitted(above, cut, middle, log_width, number)
     many_wrong, middle_wrong, width_wrong, many, middle_right, width_right = fit
     wrong = (
         many_wrong
@@ -70,7 +73,7 @@ def probabilities(
     )
     # Above their middle right ones are as dense as at it: nothing is too good to be right.
     right = many + norm.logpdf(np.minimum(x, middle_right), middle_right, np.exp(width_right))
-    probability = np.where(x > cut, 1 / (1 + np.exp(np.clip(wrong - right, -50, 50))), 0.0)
+    probability = np.where(x > cut, there * expit(np.clip(right - wrong, -50, 50)), 0.0)
     rising = np.argsort(x, kind="stable")
     probability[rising] = np.maximum.accumulate(probability[rising])
     return np.asarray(probability)
@@ -94,8 +97,19 @@ def _cut_off_normal(x: NDArray[np.float64], weight: NDArray[np.float64], cut: fl
 
 def _fitted(
     above: NDArray[np.float64], cut: float, middle: float, log_width: float, number: float
-) -> NDArray[np.float64]:
-    """Number (logarithm), middle and width (logarithm) of the wrong ones, then of the right ones."""
+) -> tuple[NDArray[np.float64], float]:
+    """Number (logarithm), middle and width (logarithm) of the wrong ones, then of the right ones; and how probable it is that
+    there are any right ones at all."""
+
+    def unexpected_wrong(many_wrong: float, middle_wrong: float, width_wrong: float) -> float:
+        place = ((middle_wrong - middle) / _MIDDLE) ** 2 + ((width_wrong - log_width) / _WIDTH) ** 2
+        return float(place + ((many_wrong - np.log(number)) / _NUMBER) ** 2)
+
+    def loss_of_wrong(parameters: NDArray[np.float64]) -> float:
+        many_wrong, middle_wrong, width_wrong = parameters
+        cut_off = norm.logsf(cut, middle_wrong, np.exp(width_wrong))
+        wrong = many_wrong + norm.logpdf(above, middle_wrong, np.exp(width_wrong)) - cut_off
+        return float(np.exp(many_wrong) - wrong.sum() + unexpected_wrong(*parameters) / 2)
 
     def loss(parameters: NDArray[np.float64]) -> float:
         many_wrong, middle_wrong, width_wrong, many, middle_right, width_right = parameters
@@ -105,8 +119,7 @@ def _fitted(
         expected = np.exp(many_wrong) + np.exp(many) * norm.sf(cut, middle_right, np.exp(width_right))
         apart = min(middle_right - middle_wrong - _APART * np.exp(width_wrong), 0.0)
         unexpected = (
-            ((middle_wrong - middle) / _MIDDLE) ** 2 + ((width_wrong - log_width) / _WIDTH) ** 2
-            + ((many_wrong - np.log(number)) / _NUMBER) ** 2 + ((many - np.log(_MANY)) / _MANY_SPREAD) ** 2
+            unexpected_wrong(many_wrong, middle_wrong, width_wrong) + ((many - np.log(_MANY)) / _MANY_SPREAD) ** 2
             + ((width_right - np.log(_RIGHT)) / _RIGHT_SPREAD) ** 2 + (apart / _SOFTLY) ** 2
         )  # fmt: skip
         return float(expected - np.logaddexp(wrong, right).sum() + unexpected / 2)
@@ -119,4 +132,6 @@ def _fitted(
             right = max(float(start), middle + 1.2)
             first = [numbers[0], middle, log_width, numbers[1], right, np.log(_RIGHT)]
             fits.append(minimize(loss, first, method="L-BFGS-B", bounds=bounds))
-    return np.asarray(min(fits, key=lambda fit: fit.fun).x)
+    best = min(fits, key=lambda fit: fit.fun)
+    without = minimize(loss_of_wrong, [np.log(len(above)), middle, log_width], method="L-BFGS-B", bounds=bounds[:3])
+    return np.asarray(best.x), float(expit(without.fun - best.fun - _DOUBT))

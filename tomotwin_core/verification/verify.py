@@ -42,7 +42,7 @@ from tomotwin_core.verification.places import (
 )
 
 # Diameters up to which so many A a voxel are taken, and the angular step there: a particle is some twenty voxels wide at most.
-_SIZES = ((160.0, 10.0, 20.0), (240.0, 10.0, 15.0), (np.inf, 15.0, 15.0))
+_SIZES = ((160.0, 10.0, 20.0), (240.0, 12.5, 18.0), (np.inf, 15.0, 18.0))
 # Places of one target nearer than this are one, A; those of chance; voxels of a coarse tomogram in which decoys are looked for.
 _SAME_PLACE_A, _PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
 # Matches that are more probable than this get finer orientations.
@@ -58,9 +58,12 @@ class VerificationSettings:
 
 
 class _Molecule(NamedTuple):
+    """decoy : whether it is one.  proposed : the target whose peaks of similarity it is matched at."""
+
     name: str
     density: Density
     decoy: bool
+    proposed: str
 
 
 class _Found(NamedTuple):
@@ -107,8 +110,8 @@ def verify(
     settings = settings or VerificationSettings()
     decoys = choose_decoys(densities, settings.seed)
     tomograms = _Tomograms(source, contrast, settings.low_pass_A, device)
-    molecules = [_Molecule(n, d, False) for n, d in densities.items()]
-    molecules += [_Molecule(n, d, True) for n, d in decoys.items()]
+    molecules = [_Molecule(name, density, False, name) for name, density in densities.items()]
+    molecules += [_Molecule(name, decoy.density, True, decoy.target) for name, decoy in decoys.items()]
     for molecule in molecules:  # before threads want them
         tomograms.of(_sizes(molecule.density)[0])
         tomograms.of(coarse_voxel_size_A(molecule.density.diameter_A))
@@ -181,18 +184,19 @@ class _Search:
     def _places(self, molecule: _Molecule) -> NDArray[np.float64]:
         """Places (n, 3) x, y, z in A of one molecule."""
         coarse = self.tomograms.of(coarse_voxel_size_A(molecule.density.diameter_A))
+        own = self.proposed.select(self.proposed.label == molecule.proposed)
+        best = own.select(np.argsort(-own.score, kind="stable")[: self.count])
+        proposed = best.xyz * best.voxel_size_A
+        begins, count = np.zeros(3), self.count
         if molecule.decoy:
-            part, begins, share = block(coarse, _DECOYS_VOXELS)
+            coarse, begins, share = block(coarse, _DECOYS_VOXELS)
             self.decoys_share = min(self.decoys_share, share)
             count = max(int(self.count * share), 1)
-            places = coarse_places(part, molecule.density, self.acquisition, count) + begins
-        else:
-            places = coarse_places(coarse, molecule.density, self.acquisition, self.count)
-            own = self.proposed.select(self.proposed.label == molecule.name)
-            best = own.select(np.argsort(-own.score, kind="stable")[: self.count])
-            both = np.concatenate([places, best.xyz * best.voxel_size_A])
-            order = -np.arange(len(both), dtype=float)
-            places = both[distinct(both, order, _SAME_PLACE_A / 0.6)]
+            ends = begins + np.array(coarse.volume.shape[::-1]) * coarse.voxel_size_A
+            proposed = proposed[((proposed >= begins) & (proposed < ends)).all(1)]
+        found = coarse_places(coarse, molecule.density, self.acquisition, count) + begins
+        places = np.concatenate([found, proposed])
+        places = places[distinct(places, -np.arange(len(places), dtype=float), _SAME_PLACE_A)]
         if self.region is not None:
             places = places[self.region.contains(places / self.source.voxel_size_A)]
         return places

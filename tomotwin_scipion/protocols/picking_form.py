@@ -74,6 +74,21 @@ def define_target_params(form: Any) -> None:
     )
 
 
+def define_verification_params(form: Any) -> None:
+    """Add whether picks are verified, to the section *Input*."""
+    form.addParam(
+        "verify",
+        params.BooleanParam,
+        default=True,
+        label="Verify the picks?",
+        help="*Yes*: targets that have a density (maps, atomic models, identifiers) are matched in all orientations at the places "
+        "that the embedding proposes and at those of a coarse matching, and compete on that. It holds on tomograms however they were "
+        "treated (deconvolved, denoised, SIRT), and the picks come with orientations and finer centres; their score is then a "
+        "correlation. It takes some minutes for each tomogram.\n"
+        "*No*: by the similarity of embeddings alone. Targets given as examples or subtomograms are always found by that.",
+    )
+
+
 def define_threshold_params(form: Any, rates: bool = True) -> None:
     """Add what becomes a pick, and how picks are written, to the current section; `rates`: whether there are expected
     false-discovery rates, from which a threshold can be taken."""

@@ -44,6 +44,10 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         """Everything that the candidates depend on, but for the tomogram."""
         raise NotImplementedError
 
+    def _locateArgs(self) -> List[str]:
+        """More options of ``tomotwin locate``."""
+        return []
+
     # ------------------------------ steps ------------------------------
     def _insertTomogramSteps(self, tsId: str, prerequisites: List[int]) -> int:
         number = prerequisites
@@ -65,7 +69,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
                 region = region_args(self, tsId)
             cleanPath(peaks)
             args = [zarr, "--references", self._getReferencesFile(), "--out", self._getExtraPath()]
-            Plugin.runTomotwin(self, "locate", args + self._minScoreArgs() + region, expected=peaks)
+            Plugin.runTomotwin(self, "locate", args + self._minScoreArgs() + region + self._locateArgs(), expected=peaks)
             if self.writeMaps:
                 Plugin.runTomotwin(self, "map", args)
             self._setDone(LOCATED, tsId, digest)

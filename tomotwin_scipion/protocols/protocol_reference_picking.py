@@ -17,6 +17,7 @@ from .model_choice import validate_model_file
 from .picking_form import (
     define_target_params,
     define_threshold_params,
+    define_verification_params,
     names_targets,
     validate_picking,
     warn_of_picking,
@@ -49,8 +50,10 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
     as the tomograms; every place whose embedding is close to a target's is a candidate. No training is needed.
 
     The output holds the picks of all targets: the group id of a coordinate says which target it is (see the
-    summary), its score is the similarity with it, from 0 to 1, and _tomotwinFDR the share of false picks to be expected
-    among those of its target that score at least as much. On request each target is an output of its own, too. References can be refitted to picks that you accept and reject.
+    summary). Targets that have a density are verified by matching: their picks carry orientations, and their score is the
+    correlation with the density, from 0 to 1; that of others is the similarity of embeddings. _tomotwinFDR is the share of
+    false picks to be expected among those of its target that score at least as much. On request each target is an output of
+    its own, too. References can be refitted to picks that you accept and reject.
 
     Tomograms are searched as soon as they are embedded; *Continue* searches only what is new, missing, or set otherwise.
     """
@@ -72,6 +75,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
             help="Output of the protocol *embed tomograms*.",
         )
         define_target_params(form)
+        define_verification_params(form)
         define_threshold_params(form)
         define_region_params(form, found=False)
         define_refinement_params(form)
@@ -201,7 +205,10 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     def _searchSettings(self) -> List[Any]:
         """Everything the candidates depend on."""
-        return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get()]
+        return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get(), self.verify.get()]
+
+    def _locateArgs(self) -> List[str]:
+        return [] if self.verify else ["--no-verification"]
 
     def _tomogramsOfPositions(self) -> Set[str]:
         """Tomograms in which positions are given that the references are made of or refitted to."""

@@ -1,0 +1,76 @@
+"""Locating with verification: what `tomotwin locate` does where targets have densities.
+
+Peaks of the embedding's similarity, without competition, are places to look at; what matching makes of them, and of its own
+places, are the targets' peaks. Targets without a density are located by similarity alone, as always; a place that a verified
+target most likely occupies is not theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from tomotwin_core.coordinates import Coordinates
+from tomotwin_core.picking.location import LocationSettings, locate
+from tomotwin_core.picking.references import ReferenceSet
+from tomotwin_core.picking.similarity import Field
+from tomotwin_core.regions import Region
+from tomotwin_core.simulation.acquisition import Acquisition
+from tomotwin_core.tomogram import TomogramSource
+from tomotwin_core.verification.verify import VerificationSettings, verify
+
+# Verified matches that promise no more than this share of false ones occupy their places.
+_SURE = 0.2
+
+
+def locate_verified(
+    field: Field,
+    source: TomogramSource,
+    references: ReferenceSet,
+    location: LocationSettings,
+    verification: VerificationSettings | None = None,
+    region: Region | None = None,
+    device: str = "cpu",
+) -> Coordinates:
+    """All peaks of all targets in one tomogram, in its voxels, best first; those of targets that have a density are verified.
+
+    source : the tomogram that the field is the embedding of.
+    """
+    densities = references.densities
+    proposed = locate(field, references, replace(location, competition=False, min_score=-1.0), region)
+    verified = verify(
+        source, proposed, densities, acquisition_of(references), verification, field.contrast, region, device
+    )
+    others = [t.name for t in references.targets if t.name not in densities]
+    if not others:
+        return verified
+    assert verified.fdr is not None
+    by_similarity = locate(field, references, location, region)
+    by_similarity = by_similarity.select(np.isin(by_similarity.label, others))
+    sure = verified.select(verified.fdr <= _SURE)
+    if len(sure) and len(by_similarity):
+        distance, nearest = cKDTree(sure.xyz).query(by_similarity.xyz)
+        reach = 0.5 * np.maximum(sure.diameter_A[nearest], by_similarity.diameter_A)
+        by_similarity = by_similarity.select(distance * verified.voxel_size_A >= reach)
+    both = Coordinates.concatenate([_with_all(verified), _with_all(by_similarity)])
+    return both.select(np.argsort(-both.score, kind="stable"))
+
+
+def acquisition_of(references: ReferenceSet) -> Acquisition:
+    """How the tomograms were taken, as the references were made for."""
+    told = dict(references.made_by.get("acquisition", {}))
+    known = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in Acquisition.__dataclass_fields__
+    }
+    return Acquisition(**known)
+
+
+def _with_all(table: Coordinates) -> Coordinates:
+    """A table that has orientations and correlations, unknown ones (none, NaN) where it has none."""
+    n = len(table)
+    rotation = np.tile(np.eye(3), (n, 1, 1)) if table.rotation is None else table.rotation
+    correlation = np.full(n, np.nan, np.float32) if table.correlation is None else table.correlation
+    fdr = np.full(n, np.nan, np.float32) if table.fdr is None else table.fdr
+    return replace(table, rotation=rotation, correlation=correlation, fdr=fdr)
