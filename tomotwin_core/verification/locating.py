@@ -7,7 +7,8 @@ target most likely occupies is not theirs.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,6 +24,7 @@ from tomotwin_core.verification.verify import VerificationSettings, verify
 
 # Verified matches that promise no more than this share of false ones occupy their places.
 _SURE = 0.2
+_ACQUISITION = {f.name for f in fields(Acquisition)}
 
 
 def locate_verified(
@@ -60,11 +62,9 @@ def locate_verified(
 
 def acquisition_of(references: ReferenceSet) -> Acquisition:
     """How the tomograms were taken, as the references were made for."""
-    told = dict(references.made_by.get("acquisition", {}))
-    known = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in Acquisition.__dataclass_fields__
-    }
-    return Acquisition(**known)
+    known: dict[str, Any] = {k: v for k, v in references.made_by.get("acquisition", {}).items() if k in _ACQUISITION}
+    missing = tuple(known.pop("missing_tilts_deg", ()))
+    return replace(Acquisition(missing_tilts_deg=missing), **known)
 
 
 def _with_all(table: Coordinates) -> Coordinates:
