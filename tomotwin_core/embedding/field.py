@@ -26,6 +26,7 @@ from tomotwin_core.files import atomic_path, provenance
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.contrast import tell_contrast
 from tomotwin_core.tomogram.padding import tell_padding
 
 _FORMAT = "tomotwin embedding field 1"
@@ -163,6 +164,7 @@ def embed_to_disk(
     source.check()
     volume = ModelTomogram(source, contrast=contrast)
     tell_padding(source.name, volume.specimen)
+    tell_contrast(source.name, volume)
     embedder = DenseEmbedder(model.network, device, tile, precision)
     shape = grid_shape(volume.shape)
     chunk = _chunk(embedder.tile_shape(volume.shape))
