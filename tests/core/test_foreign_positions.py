@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.cli.main import main
-from tomotwin_core.coordinates import Coordinates, read_all_coordinates, read_coordinates, write_coordinates
+from tomotwin_core.coordinates import (
+    Coordinates,
+    read_all_coordinates,
+    read_coordinates,
+    write_coordinates,
+    write_folder,
+)
 from tomotwin_core.coordinates.placed import placed_coordinates, tables_in
 from tomotwin_core.coordinates.starblocks import blocks_of
 from tomotwin_core.errors import UserError
@@ -336,6 +342,25 @@ def test_a_name_that_another_program_did_not_quote_is_a_row_all_the_same(tmp_pat
     (found,) = read_all_coordinates(path, voxel_size_A=SIZE_A)
     assert found.tomogram == name
     np.testing.assert_allclose(found.xyz, PLACES)
+
+
+@pytest.mark.parametrize("format", ["coords", "cbox", "copick"])
+@pytest.mark.parametrize("labels", [("a b", "a-b"), ("x/y", "x y"), ("a\u2003b", "a b"), ("a\tb", "a-b"), ("p/q", "p-q")])
+def test_two_targets_that_would_be_one_file_are_refused(tmp_path: Path, format: str, labels: tuple[str, str]) -> None:
+    coords = Coordinates.from_arrays(PLACES, SIZE_A, "t", SHAPE, label=np.where(np.arange(12) % 2, *labels))
+    with pytest.raises(
+        UserError,
+        match=f"would hold both t_{labels[0]} and t_{labels[1]}|would hold both t_{labels[1]} and t_{labels[0]}",
+    ):
+        write_folder(tmp_path, [coords], format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "label"), [("t" * 119, "a"), ("t", "a" * 64), ("ü" * 60, "a"), ("t", "名" * 22)])
+def test_a_name_that_an_imod_model_would_cut_is_refused(tmp_path: Path, name: str, label: str) -> None:
+    with pytest.raises(UserError, match="is too long a name for an IMOD model"):
+        write_coordinates(tmp_path / "a.mod", Coordinates.from_arrays(PLACES, SIZE_A, name, SHAPE, label), "imod")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\rb", "' and \" x"])
