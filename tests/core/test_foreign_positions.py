@@ -345,7 +345,9 @@ def test_a_name_that_another_program_did_not_quote_is_a_row_all_the_same(tmp_pat
 
 
 @pytest.mark.parametrize("format", ["coords", "cbox", "copick"])
-@pytest.mark.parametrize("labels", [("a b", "a-b"), ("x/y", "x y"), ("a\u2003b", "a b"), ("a\tb", "a-b"), ("p/q", "p-q")])
+@pytest.mark.parametrize(
+    "labels", [("a b", "a-b"), ("x/y", "x y"), ("a\u2003b", "a b"), ("a\tb", "a-b"), ("p/q", "p-q")]
+)
 def test_two_targets_that_would_be_one_file_are_refused(tmp_path: Path, format: str, labels: tuple[str, str]) -> None:
     coords = Coordinates.from_arrays(PLACES, SIZE_A, "t", SHAPE, label=np.where(np.arange(12) % 2, *labels))
     with pytest.raises(
@@ -424,6 +426,43 @@ def test_umlauts_are_read_in_utf_8_and_without(tmp_path: Path, ending: str, enco
     (found,) = read_all_coordinates(path, voxel_size_A=SIZE_A)
     assert found.tomogram == ("a" if ending == "coords" else "Tür")
     np.testing.assert_allclose(found.xyz, PLACES, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"voxel_spacing": "10"},
+        {"voxel_spacing": [10]},
+        {"tomotwin": {"shape": "abc"}},
+        {"tomotwin": {"shape": [1, 2]}},
+        {"tomotwin": {"diameter_A": [1, 2]}},
+        {"tomotwin": 5},
+        {"points": [{"location": {"x": 1, "y": "a", "z": 3}}]},
+    ],
+)
+def test_picks_of_copick_with_fields_of_another_kind_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = copick(tmp_path / "a.json", PLACES, 10.0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="is not a file of copick's picks"):
+        read(path)
+
+
+@pytest.mark.parametrize("count", [2**31 - 1, 0, 5, 11, 13])
+def test_a_model_with_other_contours_than_it_says_is_refused(tmp_path: Path, count: int) -> None:
+    write_coordinates(tmp_path / "a.mod", Coordinates.from_arrays(PLACES, SIZE_A, "t", SHAPE, "a"), "imod")
+    raw = bytearray((tmp_path / "a.mod").read_bytes())
+    at = raw.find(b"OBJT") + 4 + 64 + 64
+    assert int.from_bytes(raw[at : at + 4], "big") == 12
+    raw[at : at + 4] = count.to_bytes(4, "big")
+    (tmp_path / "a.mod").write_bytes(raw)
+    with pytest.raises(UserError, match="is not an IMOD model that can be read"):
+        read(tmp_path / "a.mod")
+
+
+def test_a_line_of_everything_is_no_list_of_positions(tmp_path: Path) -> None:
+    (tmp_path / "a.coords").write_text("1 2 3 " * 4000)
+    with pytest.raises(UserError, match="line 1 should be three numbers"):
+        read(tmp_path / "a.coords")
 
 
 # ------------------------------ in their tomograms ------------------------------

@@ -178,6 +178,16 @@ def test_examples_have_the_voxels_of_the_embedding_they_lie_in(folder: Path, nam
     assert table.voxel_size_A == field.voxel_size_A
 
 
+@pytest.mark.parametrize("name", ["a.coords", "a.txt", "a.tbl", "a.star", "a.json"])
+def test_a_file_without_positions_makes_no_reference(folder: Path, make_field: FieldMaker, name: str) -> None:
+    field = make_field(np.ones((8, 8, 8, 32)) / 32**0.5, name="TS_1")
+    none = Coordinates.from_arrays([], 10.0, "TS_1", field.tomogram_shape)
+    format = {"tbl": "dynamo", "star": "star", "json": "copick"}.get(name.partition(".")[2], "coords")
+    write_coordinates(folder / name, none, format)
+    with pytest.raises(UserError, match="holds no positions; give a file with examples"):
+        _placed(str(folder / name), {"TS_1": field})
+
+
 # ------------------------------ what a file is ------------------------------
 
 

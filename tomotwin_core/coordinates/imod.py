@@ -142,7 +142,10 @@ def _model(path: Path) -> Any:
         content = path.read_bytes()
         if not content.startswith(b"IMOD"):
             raise ValueError("no IMOD model")
-        return parse_model(_Complete(content))
+        model = parse_model(_Complete(content))
+        if any(len(thing.contours) != thing.header.contsize for thing in model.objects):
+            raise ValueError("contours are missing")
+        return model
     # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one.
     except (ValueError, EOFError, LookupError, struct.error):
         raise UserError(f"{path} is not an IMOD model that can be read: save it again in 3dmod.") from None

@@ -11,6 +11,9 @@ from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, 
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
+# More than that in a line is no table of positions but everything in one line.
+_MOST_COLUMNS = 100
+
 
 class CoordsFormat:
     """Whitespace or commas between x, y and z; further columns and lines that start with # are passed over."""
@@ -31,7 +34,7 @@ class CoordsFormat:
                     rows.append([float(word) for word in words[:3]])
                 except ValueError:
                     rows.append([])
-                if len(rows[-1]) != 3:
+                if len(rows[-1]) != 3 or len(words) > _MOST_COLUMNS:
                     raise UserError(f"{path} is not a list of positions: line {number} should be three numbers, x y z.")
         return [Coordinates.from_arrays(np.array(rows), size, name, shape_of(shape, name))]
 

@@ -166,6 +166,8 @@ def _placed(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[Embedd
         voxel_size_A=only.voxel_size_A if only else {name: field.voxel_size_A for name, field in fields.items()},
         shape=only.tomogram_shape if only else {name: field.tomogram_shape for name, field in fields.items()},
     )
+    if not any(map(len, tables)):
+        raise UserError(f"{source}: holds no positions; give a file with examples")
     placed = []
     for table in tables:
         field = only if only and len(tables) == 1 else fields.get(table.tomogram)

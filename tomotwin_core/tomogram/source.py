@@ -34,6 +34,7 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _ENDINGS = (".mrc", ".rec", ".map", ".st", ".tif", ".tiff")
 _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
+_LARGEST = 1e30
 # Thinner than this along an axis is a tomogram of nothing, A.
 _THINNEST_A = 50.0
 
@@ -92,10 +93,10 @@ class TomogramSource:
         return slab
 
     def check(self) -> None:
-        """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite or all the same."""
+        """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite, absurd or all the same."""
         first: float | None = None
         for z0 in range(0, self.shape[0], _CHECK_PLANES):
-            slab = self.slab(z0, z0 + _CHECK_PLANES)
+            slab = self._sensible(z0)
             if first is None:
                 first = float(slab.flat[0])
             if bool(np.any(slab != np.float32(first))):
@@ -105,13 +106,24 @@ class TomogramSource:
                 f"{self.path} is empty: every voxel has the value {first:g}; check how the tomogram was reconstructed."
             )
         for z1 in range(z0 + _CHECK_PLANES, self.shape[0], _CHECK_PLANES):
-            self.slab(z1, z1 + _CHECK_PLANES)
+            self._sensible(z1)
         thinnest = min(range(3), key=lambda axis: self.shape[axis])
         if self.shape[thinnest] * self.voxel_size_A < _THINNEST_A:
             remark(
                 f"{self.path} is {self.shape[thinnest]} voxels ({self.shape[thinnest] * self.voxel_size_A:.0f} A) along "
                 f"{'zyx'[thinnest]}, less than a molecule: is it a whole tomogram?"
             )
+
+    def _sensible(self, z0: int) -> NDArray[np.float32]:
+        """Some planes; a `UserError` where values are so large that sums of them overflow."""
+        slab = self.slab(z0, z0 + _CHECK_PLANES)
+        largest = max(float(slab.max()), -float(slab.min()))
+        if largest > _LARGEST:
+            raise UserError(
+                f"{self.path} has voxels of {largest:.1g}, which no tomogram has: replace them (for example with the mean) or "
+                "reconstruct the tomogram again."
+            )
+        return slab
 
 
 def open_tomogram(
