@@ -231,6 +231,32 @@ def test_relion_5_is_told_a_pixel_size_only_where_it_is_that_of_the_tilt_series(
         np.testing.assert_allclose(read_coordinates(out).xyz, PLACES, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "shape"),
+    [
+        (["tomotwinVoxelSizeAngst"], "10", None),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 60 120 150", SHAPE),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 0 0 0", None),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 inf 120 150", "cannot be"),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "nan 60 120 150", "cannot be"),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "-8 60 120 150", "cannot be"),
+        (["tomotwinTomogramSizeZ"], "60", "lacks the column tomotwinVoxelSizeAngst"),
+    ],
+)
+def test_sizes_of_a_file_of_ours_are_those_that_can_be(
+    tmp_path: Path, columns: list[str], values: str, shape: object
+) -> None:
+    labels = "".join(f"_{name}\n" for name in ["rlnTomoName", *columns])
+    before = f"\ndata_tomotwin_tomograms\n\nloop_\n{labels}t {values}\n\n"
+    path = star(tmp_path / "a.star", ["rlnTomoName", *CORNER], [["t", *p] for p in PLACES], before)
+    if isinstance(shape, str):
+        with pytest.raises(UserError, match=shape):
+            read_coordinates(path)
+        return
+    found = read_coordinates(path)
+    assert (found.voxel_size_A, found.shape) == (10.0, shape)
+
+
 # ------------------------------ angles ------------------------------
 
 
