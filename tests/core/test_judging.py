@@ -111,7 +111,7 @@ def test_noise_around_a_molecule_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: NDArray[Any], level: float, masked: bool
 ) -> None:
     clean = loaded(tmp_path, shape)
-    assert capsys.readouterr().err == ""
+    capsys.readouterr()
     noisy = loaded(tmp_path, (shape + level * NOISE) * (RADIUS < 17 if masked else 1))
     assert noisy.diameter_A == pytest.approx(clean.diameter_A, rel=0.2)
     assert noisy.mass_kDa == pytest.approx(clean.mass_kDa, rel=0.45)
@@ -152,6 +152,26 @@ def test_a_tomogram_is_no_map_and_a_cut_molecule_is_told(tmp_path: Path, capsys:
         loaded(tmp_path, np.pad(BALL, 30), 40.0)
     loaded(tmp_path, BALL[12:-12, 16:-16, 12:-12])
     assert "the molecule reaches the border of its map" in capsys.readouterr().err
+
+
+HALF_BALL = ndimage.shift((RADIUS < 6).astype(float), (4, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"),
+    [
+        *((radius > RADIUS, True) for radius in (5, 7, 9, 11, 13)),
+        (ndimage.gaussian_filter(BALL, 2), True),
+        ((RADIUS < 13) & (RADIUS > 9), False),  # hollow, as capsids are
+        (np.maximum(HALF_BALL, HALF_BALL[::-1]), False),
+        (LONG, False),
+    ],
+)
+def test_a_ball_is_told_and_what_has_features_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], volume: NDArray[Any], told: bool
+) -> None:
+    loaded(tmp_path, volume)
+    assert ("the map is a ball without features" in capsys.readouterr().err) == told
 
 
 # ------------------------------ a library ------------------------------

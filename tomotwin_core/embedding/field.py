@@ -35,6 +35,7 @@ from tomotwin_core.locks import alone_at
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.contrast import tell_contrast
 from tomotwin_core.tomogram.padding import tell_padding
 
 _FORMAT = "tomotwin embedding field 1"
@@ -215,6 +216,7 @@ def embed_to_disk(
         of_the_file = dict(zip(_OF_THE_FILE, (str(path), path.stat().st_mtime, state, content_of(path)), strict=True))
         volume = ModelTomogram(source, contrast=contrast)
         tell_padding(source.name, volume.specimen)
+        tell_contrast(source.name, volume)
         embedder = DenseEmbedder(model.network, device, tile, precision)
         with atomic_path(out) as temporary:
             _embed(temporary, volume, embedder, {**wanted, **of_the_file}, source.name)

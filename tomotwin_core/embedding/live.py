@@ -13,6 +13,7 @@ from typing import Literal
 from tomotwin_core.embedding.dense import DenseEmbedder, Tile, grid_shape
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.tomogram import ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.contrast import tell_contrast
 from tomotwin_core.tomogram.padding import tell_padding
 
 
@@ -72,4 +73,5 @@ class LiveField:
         """As `DenseEmbedder.tiles`: layer by layer along z; all tiles of a layer have its planes."""
         self.source.check()
         tell_padding(self.tomogram, self.volume.specimen)
+        tell_contrast(self.tomogram, self.volume)
         return self._embedder.tiles(self.volume)

@@ -4,6 +4,7 @@
     resampling.py   from one voxel size to another, anti-aliased, whole or in slabs
     padding.py      what of a tomogram is no specimen, and is left out of statistics
     normalising.py  local mean and deviation over the network's window
+    contrast.py     whether protein is dark or bright, as far as it shows
 
 `open_tomogram` gives a `TomogramSource` in its own voxels; `ModelTomogram` is the same tomogram as the network wants to
 see it (10 A/voxel, locally normalised, protein bright), computed slab by slab. Both have `shape` (z, y, x),
