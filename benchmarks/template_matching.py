@@ -28,13 +28,13 @@ from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coord
 from tomotwin_core.embedding import pick_device
 from tomotwin_core.evaluation import evaluate
 from tomotwin_core.evaluation.scores import SpeciesScore
-from tomotwin_core.evaluation.template_matching import expected_threshold, find_peaks, match_template
 from tomotwin_core.picking.location import LocationSettings, Peaks, suppressed
 from tomotwin_core.picking.references import ReferenceSet, Target
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.structures.library import load_library
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, open_tomogram, resample
+from tomotwin_core.verification.template_matching import expected_threshold, find_peaks, match_template
 
 Contrast = Literal["dark", "bright"]
 WAYS = ("matching", "together", "embedding")

@@ -10,6 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("robustness", "how much tests/robustness tries (few by default: all tests take minutes)")
+    group.addoption("--inputs", type=int, default=12, help="bad files for each reader (default: 12)")
+    group.addoption("--kills", type=int, default=1, help="kills of each command by each signal (default: 1)")
+    group.addoption("--seed", type=int, default=1, help="of the bad files and the moments of kills (default: 1)")
+
+
 @pytest.fixture(scope="session")
 def screen() -> Iterator[str]:
     """A virtual screen (Xvfb) as the display of this process; without Tk or Xvfb the test is skipped, and says so."""

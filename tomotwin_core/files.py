@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,7 +25,10 @@ from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 
 # What the disk or the permissions refuse is the user's to mend; any other OSError is a mistake of ours.
-_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+_REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR,
+    errno.ENAMETOOLONG, errno.EFBIG, errno.ELOOP, errno.EIO, errno.ESTALE,
+}  # fmt: skip
 
 _LIBRARIES = ("numpy", "scipy", "torch", "zarr", "mrcfile", "starfile", "gemmi", "safetensors")
 
@@ -41,22 +44,47 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     UserError
         When the place cannot be written to: no permission, a full disk, a file where a folder is needed, or
-        the other way round.
+        the other way round, or a name that no file can have.
     """
     final = Path(path)
-    # The ending stays last, because writers choose the format by it.
-    temporary = final.with_name(f".part-{uuid.uuid4().hex[:8]}-{final.name}")
+    if not final.name:
+        raise UserError(f"{final} cannot be written: give the name of a file or folder in it.")
+    with require_writable(final):
+        # The ending stays last, because writers choose the format by it.
+        temporary = final.with_name(f".part-{uuid.uuid4().hex[:8]}-{final.name}")
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _put(temporary, final)
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+@contextmanager
+def require_writable(path: Path) -> Iterator[None]:
+    """What the disk or the permissions refuse to who writes `path` becomes one sentence; so does a name that no file can have."""
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!a} cannot be written: give the name of a file or folder.")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _put(temporary, final)
-    except BaseException as problem:
-        _remove(temporary)
-        if isinstance(problem, OSError) and problem.errno in _REFUSALS:
-            raise UserError(
-                f"{final} cannot be written ({problem.strerror}): choose another place or make room there."
-            ) from problem
-        raise
+        yield
+    except OSError as problem:
+        # What was refused about another file, one that was read meanwhile, is told of that one, elsewhere.
+        about = problem.filename2 or problem.filename
+        if problem.errno not in _REFUSALS or not (about is None or str(path.parent) in str(about) or path.name in str(about)):
+            raise
+        raise UserError(
+            f"{path} cannot be written ({problem.strerror}): choose another place or make room there."
+        ) from problem
+
+
+def content_of(path: Path) -> str:
+    """32 hexadecimal digits that stand for the bytes of a file: another content, another digest, whatever its date says."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _put(temporary: Path, final: Path) -> None:
@@ -77,10 +105,43 @@ def _put(temporary: Path, final: Path) -> None:
     except BaseException:
         os.replace(old, final)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+@contextmanager
+def replaced_results(folder: Path, record: str, names: Sequence[str]) -> Iterator[Path]:
+    """Give a temporary folder for all of a folder's results; when the block ends well they replace those that are there, all of them.
+
+    record : the file that says what the results are; without it there are none. It goes first and comes last, so that old
+    results never stand beside new ones unnoticed.  names : of the other files and folders of results. Old ones that have no
+    successor go, whatever else is in the folder stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = any(os.path.lexists(folder / name) for name in (record, *names) if Path(name).suffix)
+    for name in names:
+        if not ours and not Path(name).suffix and (folder / name).is_dir():
+            raise UserError(f"{folder / name} cannot be written: it is there already and no result of tomotwin; choose another place.")
+    with require_writable(folder):
+        new = folder / f".part-{uuid.uuid4().hex[:8]}-results"
+        new.mkdir()
+        try:
+            yield new
+            (folder / record).unlink(missing_ok=True)
+            old = folder / f".old-{uuid.uuid4().hex[:8]}-results"
+            old.mkdir()
+            for name in names:
+                if ours and os.path.lexists(folder / name):
+                    os.replace(folder / name, old / name)
+                if os.path.lexists(new / name):
+                    os.replace(new / name, folder / name)
+            os.replace(new / record, folder / record)
+            remove(old)
+        finally:
+            remove(new)
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a whole folder; what is not there, or does not go, is passed over."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -29,6 +29,8 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
 
 Settings = TypeVar("Settings")
+# Whole numbers that fit 53 bits.
+_MOST = 2.0**53
 
 
 def read_settings(path: Path | str, defaults: Settings) -> Settings:
@@ -37,8 +39,10 @@ def read_settings(path: Path | str, defaults: Settings) -> Settings:
     if not file.is_file():
         raise UserError(f"{file}: no such file; give settings in TOML, `--write-settings FILE.toml` writes all of them")
     try:
-        table = tomllib.loads(file.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise UserError(f"{file}: not settings (it nests too deep); correct it") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of more digits than Python reads
         raise UserError(f"{file}: not a TOML file ({error}); correct it") from error
     return with_values(defaults, table, str(file))
 
@@ -58,7 +62,7 @@ def with_assignments(settings: Settings, assignments: Sequence[str]) -> Settings
             )
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text.strip()
         for part in reversed(name.strip().split(".")):
             value = {part: value}
@@ -70,7 +74,7 @@ def write_settings(path: Path | str, settings: Any, heading: str = "") -> None:
     """All settings as TOML, each with its explanation; what is not set stands there as a comment."""
     lines = [f"# {line}" for line in heading.splitlines()] + [""] * bool(heading)
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines + _lines(settings, ())).strip() + "\n")
+        temporary.write_text("\n".join(lines + _lines(settings, ())).strip() + "\n", encoding="utf-8")
 
 
 def explanations(kind: type) -> dict[str, str]:
@@ -119,15 +123,20 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         return {name: _converted(v, inner[1], f"{where}.{name}") for name, v in value.items()}
     elif origin is typing.Literal and value in inner and type(value) in map(type, inner):
         return value
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool) and _is_bounded(value):
         return float(value)
-    elif (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
+    elif (kind is int and isinstance(value, int) and not isinstance(value, bool) and _is_bounded(value)) or (
         kind in (str, bool) and isinstance(value, kind)
     ):
         return value
     elif kind is Path and isinstance(value, str):
         return Path(value)
     raise UserError(f"{where} = {value!r}: give {_described(kind)}")
+
+
+def _is_bounded(value: float) -> bool:
+    """Whether a number is one (not nan or inf) and no larger than what computes exactly; absurd ones fill memory."""
+    return abs(value) <= _MOST
 
 
 def _described(kind: Any) -> str:

@@ -5,7 +5,7 @@
     session_file.py     that as a STAR file, and taken up again from one
     cluster_session.py  what is decided about clusters: names, members, which are picked; no window needed
     cluster_files.py    the folder of `tomotwin cluster`, and what is chosen there as a file
-    star.py             the little of the STAR format that this and the plugin need
+    star.py             STAR files, read and written; the plugin's and the engine's too
     slices.py           panel: the tomogram in three orientations, with places in it; scale_bar.py, its bar
     slabs.py            what that panel shows: averaged planes of a volume on disk, read beside the drawing
     histogram.py        panel: the scores of a target, its threshold and the expected false-discovery rate

@@ -37,7 +37,10 @@ def make_field(tmp_path: Path) -> FieldMaker:
             stride=2, model_voxel_size_A=10.0,
         )  # fmt: skip
         for key, values in (("embeddings", embeddings), ("particleness", np.zeros(embeddings.shape[:3]))):
-            array = group.create_array(key, shape=values.shape, chunks=values.shape, dtype="float16", compressors=None)
+            array = group.create_array(
+                key, shape=values.shape, chunks=values.shape, dtype="float16", compressors=None,
+                config={"write_empty_chunks": True},
+            )  # fmt: skip
             array[:] = values.astype(np.float16)
         return open_field(path)
 

@@ -105,7 +105,7 @@ def test_layers_change_nothing_about_candidates(make_field: FieldMaker) -> None:
     for key in ("embeddings", "particleness"):
         values = np.asarray(group[key][:])
         del group[key]
-        layered = group.create_array(key, shape=values.shape, chunks=(5, *values.shape[1:]), dtype="float16")
+        layered = group.create_array(key, shape=values.shape, chunks=(5, *values.shape[1:]), dtype="float16", config={"write_empty_chunks": True})
         layered[:] = values
     from tomotwin_core.embedding import open_field
 

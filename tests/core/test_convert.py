@@ -116,12 +116,11 @@ def test_what_cannot_be_converted_is_one_sentence(
     assert "does not say the voxel size" in failure(capsys, bare, *out, "star")
     message = failure(capsys, bare, *out, "relion5", "--voxel-size", 8)
     assert "RELION 5's coordinates need the size of the tomogram bare" in message and "--tomogram" in message
-    assert "leave it out" in failure(capsys, bare, *out, "relion5", "--to-voxel-size", 4)
     assert "within 0.1 to 45 A" in failure(capsys, bare, *out, "star", "--voxel-size", 8, "--to-voxel-size", 90)
     two = failure(capsys, tmp_path / "two.star", "--out", tmp_path / "o.cbox", "--format", "cbox")
     assert "one target in one tomogram only: write one file for each" in two
     others = ["--tomogram", tomogram, tmp_path / "TS_02.mrc"]
-    assert "TS_09, which none of --tomogram is called" in failure(
+    assert "TS_09, which none of the tomograms given is called" in failure(
         capsys, tmp_path / "other.star", *out, "star", *others
     )
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())

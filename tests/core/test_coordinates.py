@@ -311,8 +311,8 @@ XYZ = "rlnCoordinateX rlnCoordinateY rlnCoordinateZ"
     ("name", "text", "sentence"),
     [
         ("a.star", None, "does not exist: check the path of the coordinates file"),
-        ("a.star", "", "is not a STAR file that can be read: give coordinates in STAR format"),
-        ("a.star", "no star at all\n", "is not a STAR file that can be read: give coordinates in STAR format"),
+        ("a.star", "", "is not a STAR file that can be read .*: give coordinates in STAR format"),
+        ("a.star", "no star at all\n", "is not a STAR file that can be read .*: give coordinates in STAR format"),
         ("a.star", "\ndata_\n", "is not a STAR file that can be read|has no positions"),
         (
             "a.star",

@@ -262,7 +262,7 @@ def test_bad_sources_are_told_in_one_sentence_each(tmp_path: Path) -> None:
     write_mrc(tmp_path / "dark.mrc", np.minimum(dark, -0.0), 5.0)
     for source, words in {
         "missing.cif": "no such", "missing.mrc": "no such", "text.cif": "cannot be read", "text.pdb": "no atoms", "broken.cif.gz": "cannot be read",
-        "atomless.cif": "no atoms", "constant.mrc": "constant", "nan.mrc": "NaN", "dark.mrc": "molecule bright",
+        "atomless.cif": "no atoms", "constant.mrc": "constant", "nan.mrc": "NaN", "dark.mrc": "molecule is dark",
     }.items():  # fmt: skip
         with pytest.raises(UserError) as problem:
             load_density(str(tmp_path / source))

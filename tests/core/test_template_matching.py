@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomotwin_core.evaluation import template_matching
-from tomotwin_core.evaluation.template_matching import (
+from tomotwin_core.verification import template_matching
+from tomotwin_core.verification.template_matching import (
     TemplateMatch,
     expected_threshold,
     find_peaks,

@@ -83,6 +83,82 @@ def test_unsigned_bytes_of_imod_are_not_taken_for_negative(tmp_path: Path) -> No
     np.testing.assert_array_equal(open_tomogram(tmp_path / "a.rec").slab(0, 4), volume)
 
 
+def _header(path: Path, offset: int, form: str, *values: float) -> None:
+    raw = bytearray(path.read_bytes())
+    struct.pack_into(form, raw, offset, *values)
+    path.write_bytes(raw)
+
+
+def _grey(mean: float, seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).normal(mean, 30, (12, 20, 20)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mean", [128, 100, 200, 60, 230])
+@pytest.mark.parametrize("said", [(0, 255, 128), (0, -1, -2), (0, 0, 0), (float("nan"), 0, 0)])
+def test_bytes_of_0_to_255_are_known_by_their_header_or_by_their_values(
+    tmp_path: Path, mean: float, said: tuple[float, float, float]
+) -> None:
+    volume = _grey(mean, int(mean))
+    write_mrc(tmp_path / "a.mrc", volume.view(np.int8), 8)
+    _header(tmp_path / "a.mrc", 76, "<3f", *said)
+    found = open_tomogram(tmp_path / "a.mrc").slab(0, 12)
+    # Where nobody says and all are above 127, a sign moves all of them by the same.
+    assert len(np.unique(found - volume)) == 1
+
+
+@pytest.mark.parametrize("mean", [-60, -20, 0, 30, 70])
+@pytest.mark.parametrize("said", [None, (0, -1, -2), (0, 0, 0)])
+def test_bytes_with_a_sign_keep_it(tmp_path: Path, mean: float, said: tuple[float, float, float] | None) -> None:
+    volume = np.random.default_rng(0).normal(mean, 25, (12, 20, 20)).clip(-128, 127).astype(np.int8)
+    write_mrc(tmp_path / "a.mrc", volume, 8)
+    if said:
+        _header(tmp_path / "a.mrc", 76, "<3f", *said)
+    np.testing.assert_array_equal(open_tomogram(tmp_path / "a.mrc").slab(0, 12), volume)
+
+
+def test_words_whose_header_contradicts_their_mode_are_read_as_it_says(tmp_path: Path) -> None:
+    unsigned = (200 * _grey(128, 0).astype(np.uint16)).astype(np.uint16)
+    write_mrc(tmp_path / "a.mrc", unsigned.view(np.int16), 8)
+    _header(tmp_path / "a.mrc", 76, "<3f", 0, 51000, 25600)
+    np.testing.assert_array_equal(open_tomogram(tmp_path / "a.mrc").slab(0, 12), unsigned)
+    signed = (unsigned.astype(np.int32) - 25600).astype(np.int16)
+    write_mrc(tmp_path / "b.mrc", signed.view(np.uint16), 8)
+    _header(tmp_path / "b.mrc", 76, "<3f", -25600, 25400, 0)
+    np.testing.assert_array_equal(open_tomogram(tmp_path / "b.mrc").slab(0, 12), signed)
+
+
+@pytest.mark.parametrize(("group", "planes"), [(401, 3), (401, 6), (405, 4), (630, 1), (402, 2)])
+def test_a_stack_of_volumes_is_no_tomogram(tmp_path: Path, noise: Volume, group: int, planes: int) -> None:
+    write_mrc(tmp_path / "a.mrc", noise[:12], 8)
+    _header(tmp_path / "a.mrc", 88, "<i", group)
+    _header(tmp_path / "a.mrc", 36, "<i", planes)
+    with pytest.raises(UserError, match=f"is a stack of {12 // planes} volumes of {planes} planes: give one tomogram"):
+        open_tomogram(tmp_path / "a.mrc", 8.0)
+
+
+def test_a_stack_of_images_and_a_tomogram_of_two_planes_are_told(
+    tmp_path: Path, noise: Volume, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mrc(tmp_path / "a.mrc", noise, 8)
+    _header(tmp_path / "a.mrc", 88, "<i", 0)  # an image group alone says nothing: many write it
+    open_tomogram(tmp_path / "a.mrc").check()
+    assert capsys.readouterr().err == ""
+    _header(tmp_path / "a.mrc", 36, "<i", 1)
+    open_tomogram(tmp_path / "a.mrc", 8.0)
+    assert "a stack of 45 images, such as a tilt series: is it a reconstructed tomogram?" in capsys.readouterr().err
+    for number, (volume, axis) in enumerate(((noise[:2], "z"), (noise[:, :3], "y"), (noise[:, :, :6], "x"))):
+        write_mrc(tmp_path / f"{number}.mrc", volume, 8)
+        open_tomogram(tmp_path / f"{number}.mrc").check()
+        assert f"A) along {axis}, less than a molecule" in capsys.readouterr().err
+
+
+def test_a_tiff_of_colours_is_told(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 8, 9, 3), np.uint8))
+    with pytest.raises(UserError, match="a stack of 6 volumes or of colours: give one tomogram of grey values"):
+        open_tomogram(tmp_path / "a.tif", 8.0)
+
+
 def test_an_extended_header_is_passed_over(tmp_path: Path, noise: Volume) -> None:
     with mrcfile.new(tmp_path / "a.mrc") as mrc:
         mrc.set_data(noise)

@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
     import tempfile
 
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at
     from tomotwin_core.model import load_model, save_model
     from tomotwin_core.structures.library import load_library
     from tomotwin_core.training.adapting import AdaptSettings, adapt
@@ -81,9 +82,9 @@ def run(options: argparse.Namespace) -> None:
         diameter_A=options.diameter,
     )
     device, model = use_device(options), load_model(options.model)
-    with tempfile.TemporaryDirectory() as cache:
+    with alone_at(options.out), tempfile.TemporaryDirectory() as cache:
         network, card = adapt(
             model, listed_tomograms(data), load_library(options.library), Path(cache), settings, data.contrast, device
         )
-    save_model(options.out, network, card)
+        save_model(options.out, network, card)
     print(options.out)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tomotwin_core.clustering.run import ClusterSettings
     from tomotwin_core.clustering.scene import Scene
 
+_MOST_FEWEST = 100_000
 HELP = "propose species without a reference"
 
 
@@ -70,12 +71,23 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.clustering.candidates import CandidateSettings
     from tomotwin_core.clustering.run import ClusterSettings
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_in
 
-    if options.fewest < 3:
-        raise UserError(f"--fewest {options.fewest}: a cluster has at least 3 members")
+    if not 3 <= options.fewest <= _MOST_FEWEST:
+        raise UserError(f"--fewest {options.fewest}: a cluster has at least 3 members; {_MOST_FEWEST} at most can be asked for")
+    if not 0 <= options.salience <= 100:
+        raise UserError(f"--salience {options.salience:g}: give a number of deviations within 0 to 100")
     settings = ClusterSettings(
         CandidateSettings(salience=options.salience), options.fewest, options.fast_map, use_seed(options)
     )
+    with alone_in(options.out, ("results",)):
+        _run(settings, options)
+
+
+def _run(settings: ClusterSettings, options: argparse.Namespace) -> None:
+    from tomotwin_core.clustering.output import described, read_verdict, write_clusters
+    from tomotwin_core.errors import UserError
+
     folders = [p for p in options.inputs if (p / "clusters.json").is_file()]
     if folders:
         if len(options.inputs) > 1:
@@ -87,8 +99,6 @@ def run(options: argparse.Namespace) -> None:
                 f"{options.inputs[0]}: --selection, --recompute and --leftover go with the folder of an earlier `tomotwin cluster`"
             )
         scene, found, probability = _anew(settings, options)
-    from tomotwin_core.clustering.output import described, read_verdict, write_clusters
-
     written = write_clusters(
         options.out, scene, found, probability, not options.no_pictures,
         chosen=bool(options.selection) and not options.recompute, seed=settings.seed, fewest=settings.fewest,
@@ -129,6 +139,7 @@ def _again(
     scene, members = load_scene(folder), read_members(folder)
     scene = relocated(scene, _files(options, [t.name for t in scene.tomograms]))
     atlas = _atlas(scene.model_hash, [t.voxel_size_A for t in scene.tomograms], options)
+    _require_one_frame(folder, scene, atlas, options.leftover or options.recompute)
     if options.leftover:
         taken = np.zeros(len(scene), bool)
         taken[scene.rows([i for ids in members.values() for i in ids])] = True
@@ -141,6 +152,16 @@ def _again(
         return scene, *proposed(scene, atlas, settings)
     found = proposals_of(scene, label, atlas, signs(scene, atlas), [w.name for w in wanted])
     return scene, found, (label >= 0).astype(float)
+
+
+def _require_one_frame(folder: Path, scene: Scene, atlas: Atlas | None, anew: bool) -> None:
+    """Candidates compared in the library's frame, or without it, stay in theirs; clusters that are only chosen need none."""
+    from tomotwin_core.errors import UserError
+
+    if anew and atlas is None and scene.frame.shape[1] != scene.space.matrix.shape[1]:
+        raise UserError(f"{folder} was clustered with the library: leave out --no-library here too, or cluster the embeddings without it")
+    if atlas is not None and scene.frame.shape != atlas.frame.shape:
+        raise UserError(f"{folder} was clustered without the library: give --no-library here too, or cluster the embeddings with it")
 
 
 def _atlas(model_hash: str, voxel_sizes_A: list[float], options: argparse.Namespace) -> Atlas | None:

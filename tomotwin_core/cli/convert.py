@@ -6,8 +6,9 @@
 
 Formats: star (ours, RELION 4 reads it too), relion4, relion5, coords (x y z), cbox (crYOLO), dynamo (.tbl and .doc),
 copick (.json), imod (.mod). Positions come out in the voxels they are in, or, with --tomogram, in those of the tomogram;
---to-voxel-size brings them to any other, such as the tilt series' pixel size, in which RELION 4 counts. Several files of
-one tomogram become one. Positions that were rejected by hand are left out, save in the format star, which says so.
+--to-voxel-size brings them to any other, such as the tilt series' pixel size, in which RELION 4 counts. RELION 5 counts in A
+and knows that size from its tomograms.star; --to-voxel-size writes it into the file too. Several files of one tomogram
+become one. Positions that were rejected by hand are left out, save in the format star, which says so.
 """
 
 from __future__ import annotations
@@ -47,29 +48,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from tomotwin_core.coordinates import FORMATS, Coordinates, write_coordinates, write_folder
+    from tomotwin_core.coordinates.star import StarFormat
     from tomotwin_core.errors import UserError
 
     to = options.to_voxel_size
     if to is not None and not 0.1 <= to <= 45:
         raise UserError(f"--to-voxel-size {to:g}: give a voxel size within 0.1 to 45 A")
-    if to is not None and options.format == "relion5":
-        raise UserError("--to-voxel-size: RELION 5 counts in A from the middle of the tomogram; leave it out")
     tomograms = {t.name: t for t in (_opened(p, options.voxel_size) for p in options.tomogram)}
     by_name: dict[str, list[Coordinates]] = {}
     for path in options.positions:
         for table in _tables(path, tomograms, options.voxel_size):
             by_name.setdefault(table.tomogram, []).append(_labelled(table, options.label))
     tables = [Coordinates.concatenate(parts) for parts in by_name.values()]
-    if to is not None:
+    handler, format = FORMATS[options.format], options.format
+    if to is not None and isinstance(handler, StarFormat) and handler.centred:
+        # RELION 5 counts in A: what is to be in its voxels is the tilt series.
+        format = replace(handler, tilt_series_pixel_size_A=to)
+    elif to is not None:
         tables = [table.to_voxel_size(to) for table in tables]
     sources = [str(p) for p in options.positions]
-    handler = FORMATS[options.format]
     if options.out.name.lower().endswith(handler.endings):
-        write_coordinates(options.out, tables, options.format, converted_from=sources)
+        write_coordinates(options.out, tables, format, converted_from=sources)
         written = [options.out]
     else:
-        written = write_folder(options.out, tables, options.format, converted_from=sources)
+        written = write_folder(options.out, tables, format, converted_from=sources)
     for path in written:
         print(path)
     print(f"{sum(map(len, tables))} positions in {len(tables)} tomogram{'s' * (len(tables) != 1)}")
@@ -90,31 +95,12 @@ def _opened(path: Path, voxel_size_A: float | None) -> TomogramSource:
 
 def _tables(path: Path, tomograms: dict[str, TomogramSource], voxel_size_A: float | None) -> Sequence[Coordinates]:
     """What a file holds, in the voxels of its tomogram where that is given."""
-    from tomotwin_core.coordinates import read_all_coordinates
-    from tomotwin_core.errors import UserError
+    from tomotwin_core.coordinates import read_all_coordinates, tables_in
 
     if not tomograms:
         return read_all_coordinates(path, voxel_size_A=voxel_size_A)
-    sizes = sorted({t.voxel_size_A for t in tomograms.values()})
-    if sizes[-1] - sizes[0] > 1e-3 * sizes[0]:
-        raise UserError(f"--tomogram: voxel sizes from {sizes[0]:g} to {sizes[-1]:g} A; convert one size at a time")
-    # A file that does not name its tomogram is called after it (TS_01_picks.coords); the longest name that fits is meant.
-    only = next(iter(tomograms)) if len(tomograms) == 1 else None
-    meant = only or max((name for name in tomograms if name in path.name), key=len, default=None)
-    size = voxel_size_A or sizes[0]
-    fits = abs(size - sizes[0]) <= 1e-3 * size
-    shapes = {name: t.shape for name, t in tomograms.items()} if fits else None
-    tables = read_all_coordinates(path, meant, size, shapes[only] if shapes and only else shapes)
-    found = []
-    for table in tables:
-        # The one tomogram given may have another name than the file's only tomogram goes by in another program.
-        tomogram = tomograms.get(only if only and len(tables) == 1 else table.tomogram)
-        if tomogram is None:
-            raise UserError(
-                f"{path} has positions in {table.tomogram}, which none of --tomogram is called: give it too"
-            )
-        found.append(table.to_voxel_size(tomogram.voxel_size_A, tomogram.shape))
-    return found
+    # The one tomogram given may have another name than the file's only tomogram goes by in another program.
+    return tables_in(path, tomograms.values(), voxel_size_A, by_number=True)
 
 
 def _labelled(table: Coordinates, label: str) -> Coordinates:

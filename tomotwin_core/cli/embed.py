@@ -1,7 +1,7 @@
 """Embed tomograms: every second voxel at 10 A becomes 32 numbers, in DIR/NAME.zarr.
 
 Any voxel size from 1 to 45 A is brought to the model's 10 A on the way. A tomogram that is already embedded with the
-same model is left alone, so an interrupted run goes on.
+same model is left alone, so an interrupted run goes on; one that cannot be embedded does not stop the others.
 """
 
 from __future__ import annotations
@@ -9,7 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tomotwin_core.cli.options import add_device, add_voxel_size, use_device
+from tomotwin_core.cli.options import (
+    add_device,
+    add_voxel_size,
+    require_distinct,
+    require_none_failed,
+    told,
+    use_device,
+)
 
 HELP = "turn tomograms into embeddings"
 
@@ -33,16 +40,31 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.embedding import embed_to_disk
     from tomotwin_core.errors import UserError
     from tomotwin_core.model import load_model
-    from tomotwin_core.tomogram import open_tomogram
+    from tomotwin_core.tomogram import open_tomogram, tomogram_name
 
-    sources = [open_tomogram(path, options.voxel_size) for path in options.tomograms]
-    names = [s.name for s in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two tomograms are called {name}; embed them into different folders")
+    sources, failed = [], []
+    for path in options.tomograms:
+        # One that cannot be embedded does not stop the others.
+        try:
+            sources.append(open_tomogram(path, options.voxel_size))
+        except UserError as error:
+            failed.append(told(tomogram_name(path), error, len(options.tomograms)))
+    require_distinct([source.name for source in sources], "tomograms")
     model, device = load_model(options.model), use_device(options)
     for source in sorted(sources, key=lambda s: s.name):
-        field = embed_to_disk(source, model, options.out / f"{source.name}.zarr", options.contrast, device, precision=options.precision)
+        try:
+            field = embed_to_disk(
+                source,
+                model,
+                options.out / f"{source.name}.zarr",
+                options.contrast,
+                device,
+                precision=options.precision,
+            )
+        except UserError as error:
+            failed.append(told(source.name, error, len(options.tomograms)))
+            continue
         print(f"{field.path}: {' x '.join(map(str, field.shape))} embeddings, one every {field.spacing_A:g} A")
         if field.unusual:
             print(f"{field.tomogram} is {field.unusual}")
+    require_none_failed(failed, len(options.tomograms), "embedded")

@@ -65,15 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates import Coordinates, read_all_coordinates
     from tomotwin_core.errors import UserError
     from tomotwin_core.evaluation import Rule, compare, format_table, scored, write_csv
+    from tomotwin_core.tomogram import open_tomogram, tomogram_name
 
     picks = [t for p in options.picks for t in read_all_coordinates(p)]
     truth = [t for p in options.truth for t in read_all_coordinates(p)]
     candidates = [t for p in options.candidates for t in read_all_coordinates(p)] or None
     if (options.picture is None) != (options.tomogram is None):
         raise UserError("--picture and --tomogram: give both or neither")
+    if options.tomogram is not None:
+        drawn = tomogram_name(options.tomogram)
+        for what, tables in (("picks", picks), ("truth", truth)):
+            if drawn not in {t.tomogram for t in tables}:
+                names = ", ".join(sorted({t.tomogram for t in tables}))
+                raise UserError(
+                    f"--tomogram {options.tomogram}: there are no {what} of {drawn}, but of {names}; give one of these"
+                )
     rule = Rule(options.criterion == "boxes", options.tolerance, options.min_iou)
     compared = compare(picks, truth, candidates, rule=rule)
     scores = scored(compared)
@@ -97,11 +106,11 @@ def run(options: argparse.Namespace) -> None:
             print(options.plot)
     if options.picture:
         from tomotwin_core.evaluation.pictures import picks_picture
-        from tomotwin_core.tomogram import open_tomogram
 
         tomogram = open_tomogram(options.tomogram)
-        shown = next((p for p in picks if p.tomogram == tomogram.name), picks[0])
-        true = next((t for t in truth if t.tomogram == shown.tomogram), truth[0])
+        shown, true = (
+            Coordinates.concatenate([t for t in tables if t.tomogram == tomogram.name]) for tables in (picks, truth)
+        )
         depth = tomogram.shape[0]
         picks_picture(
             tomogram, shown, options.picture, true, slices=[depth // 3, depth // 2], thickness=7, title=tomogram.name

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from tomotwin_core.coordinates import Coordinates, read_all_coordinates
+    from tomotwin_core.coordinates import Coordinates, tables_in
     from tomotwin_core.errors import UserError
     from tomotwin_core.subtomograms.cutting import PARTICLES_FILE, CutSettings, cut
     from tomotwin_core.tomogram import open_tomogram
@@ -64,11 +64,8 @@ def run(options: argparse.Namespace) -> None:
     tomograms = {t.name: t for t in (open_tomogram(path, options.voxel_size) for path in options.tomograms)}
     by_name: dict[str, list[Coordinates]] = {}
     for path in options.picks:
-        for table in read_all_coordinates(path):
+        for table in tables_in(path, tomograms.values()):
             by_name.setdefault(table.tomogram, []).append(table)
-    missing = [name for name in by_name if name not in tomograms]
-    if missing:
-        raise UserError(f"--tomograms: {missing[0]}, in which there are picks, is not among them")
     tables = {name: Coordinates.concatenate(parts) for name, parts in sorted(by_name.items())}
     labels = sorted({str(label) for table in tables.values() for label in table.label})
     if options.target is None and len(labels) > 1:

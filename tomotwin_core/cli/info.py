@@ -21,7 +21,7 @@ LIBRARIES = ("torch", "numpy", "scipy", "zarr", "mrcfile", "starfile", "gemmi", 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    add_voxel_size(parser, "a volume")
+    add_voxel_size(parser, "a volume or of positions")
     parser.add_argument(
         "--molecule",
         action="store_true",
@@ -59,18 +59,10 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
         return f"{what}\n  {field.unusual}" if field.unusual else what
     if name.endswith(".safetensors"):
         return _safetensors(file)
-    if name.endswith((".star", ".coords", ".txt")):
-        from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates import ENDINGS
 
-        tables = (
-            read_all_coordinates(file, voxel_size_A=1.0) if not name.endswith(".star") else read_all_coordinates(file)
-        )
-        lines = [
-            f"{t.tomogram}: {len(t)} positions at {t.voxel_size_A:g} A, "
-            + ", ".join(f"{k or 'unnamed'} {len(v)}" for k, v in t.by_label().items())
-            for t in tables
-        ]
-        return "coordinates\n  " + "\n  ".join(lines)
+    if name.endswith(ENDINGS):
+        return _positions(file, voxel_size_A)
     if name.endswith(".npz"):
         from tomotwin_core.structures import load_library
 
@@ -82,6 +74,25 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
     source.check()
     nm = " x ".join(f"{s * source.voxel_size_A / 10:.0f}" for s in source.shape)
     return f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"
+
+
+def _positions(file: Path, voxel_size_A: float | None) -> str:
+    """Tomograms, counts and labels of a coordinates file; its voxel size where the file or the user says one."""
+    from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates.plausible import VoxelSizeUnknown
+
+    stated = True
+    try:
+        tables = read_all_coordinates(file, voxel_size_A=voxel_size_A)
+    except VoxelSizeUnknown:
+        stated, tables = False, read_all_coordinates(file, voxel_size_A=1.0)
+    lines = [
+        f"{t.tomogram}: {len(t)} positions "
+        + (f"at {t.voxel_size_A:g} A, " if stated else "in voxels whose size it does not say, ")
+        + ", ".join(f"{k or 'unnamed'} {len(v)}" for k, v in t.by_label().items())
+        for t in tables
+    ]
+    return "coordinates\n  " + "\n  ".join(lines)
 
 
 def _safetensors(file: Path) -> str:

@@ -85,6 +85,7 @@ def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) 
 
     from tomotwin_core.coordinates import write_coordinates
     from tomotwin_core.files import fingerprint
+    from tomotwin_core.locks import alone_at
     from tomotwin_core.picking import load_references, locate
 
     path, regions = options.out / f"{field.tomogram}_peaks.star", region_of(options)
@@ -99,19 +100,20 @@ def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) 
         location=asdict(settings),
         region=regions.as_dict(),
     )
-    if path.is_file() and made_of in path.read_text(errors="replace"):
-        print(f"{path}: located already with these settings")
-        return
-    region = _region(field, regions)
-    peaks = locate(field, load_references(options.references), settings, region)
-    write_coordinates(
-        path,
-        peaks,
-        model_hash=field.model_hash,
-        references=str(options.references),
-        region=regions.as_dict(),
-        made_of=made_of,
-    )
+    with alone_at(path):
+        if path.is_file() and made_of in path.read_text(encoding="utf-8", errors="replace"):
+            print(f"{path}: located already with these settings")
+            return
+        region = _region(field, regions)
+        peaks = locate(field, load_references(options.references), settings, region)
+        write_coordinates(
+            path,
+            peaks,
+            model_hash=field.model_hash,
+            references=str(options.references),
+            region=regions.as_dict(),
+            made_of=made_of,
+        )
     where = f" in {region.described()}" if region is not None else ""
     print(f"{path}: {len(peaks)} peaks{where}")
 
@@ -119,11 +121,14 @@ def _one(field: Field, settings: LocationSettings, options: argparse.Namespace) 
 def _origin(field: Field) -> dict[str, object]:
     """What tells one state of a tomogram from another of the same name."""
     from tomotwin_core.embedding import EmbeddingField
+    from tomotwin_core.files import content_of
 
     if isinstance(field, EmbeddingField):
-        return {k: field.attributes.get(k) for k in ("source_modified", "model_hash", "contrast")}
+        attributes = field.attributes
+        content = attributes.get("source_content", attributes.get("source_modified"))
+        return {"source_content": content, "model_hash": field.model_hash, "contrast": attributes.get("contrast")}
     return {
-        "source_modified": field.source.path.stat().st_mtime,
+        "source_content": content_of(field.source.path),
         "model_hash": field.model_hash,
         "contrast": field.contrast,
     }

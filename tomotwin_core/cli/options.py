@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from tomotwin_core.simulation.acquisition import Acquisition
 
 
+_MOST_THREADS = 1024
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --threads."""
     parser.add_argument(
@@ -26,8 +29,8 @@ def use_device(options: argparse.Namespace) -> str:
     from tomotwin_core.embedding import pick_device
     from tomotwin_core.errors import UserError
 
-    if options.threads < 0:
-        raise UserError(f"--threads {options.threads}: give 0 for all, or a number of threads")
+    if not 0 <= options.threads <= _MOST_THREADS:
+        raise UserError(f"--threads {options.threads}: give 0 for all, or a number of threads up to {_MOST_THREADS}")
     if options.threads:
         torch.set_num_threads(options.threads)
     return str(pick_device(options.device))
@@ -53,11 +56,11 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 1) -> None:
 
 
 def use_seed(options: argparse.Namespace) -> int:
-    """The seed; UserError where it is negative, which no generator takes."""
+    """The seed; UserError where it is one that generators do not take."""
     from tomotwin_core.errors import UserError
 
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed}: give 0 or a positive number")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed {options.seed}: give 0 or a positive number below 2^32")
     return int(options.seed)
 
 
@@ -110,6 +113,24 @@ def require_distinct(names: Sequence[str], what: str) -> None:
             raise UserError(f"two {what} are of a tomogram called {name}; write them to different folders, one by one")
 
 
+def told(name: str, error: Exception, of: int) -> str:
+    """Tell why one of several inputs is passed over, and return its name; a single one raises its error instead."""
+    import sys
+
+    if of == 1:
+        raise error
+    print(f"tomotwin: {name}: {error}", file=sys.stderr)
+    return name
+
+
+def require_none_failed(failed: Sequence[str], of: int, done: str) -> None:
+    """A UserError that names the inputs that were passed over, once all others are done."""
+    from tomotwin_core.errors import UserError
+
+    if failed:
+        raise UserError(f"{len(failed)} of {of} could not be {done} ({', '.join(failed)}); see above")
+
+
 def add_voxel_size(parser: argparse.ArgumentParser, what: str) -> None:
     """--voxel-size."""
     parser.add_argument(
@@ -133,7 +154,7 @@ def add_region(parser: argparse.ArgumentParser) -> None:
         "--mask",
         type=Path,
         metavar="MRC",
-        help="volume of the tomogram's own shape, searched where it is not 0; or a folder with NAME_mask.mrc for each",
+        help="volume of the tomogram's own shape, 0 outside, not 0 or (soft edges) at least half of its top value inside; or a folder with NAME_mask.mrc for each",
     )
     group.add_argument(
         "--z-range", type=int, nargs=2, metavar=("FIRST", "LAST"), help="planes to be searched, counted from 0"

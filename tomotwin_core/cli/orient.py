@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import csv
 
-    from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates import tables_in
     from tomotwin_core.errors import UserError
     from tomotwin_core.files import atomic_path
     from tomotwin_core.structures import load_density
@@ -94,15 +94,13 @@ def run(options: argparse.Namespace) -> None:
     if options.background < 0:
         raise UserError(f"--background {options.background}: give 0 for none, or a number of places")
     tomograms = {t.name: t for t in (open_tomogram(path, options.voxel_size) for path in options.tomograms)}
-    tables = [table for path in options.picks for table in read_all_coordinates(path)]
+    tables = [table for path in options.picks for table in tables_in(path, tomograms.values())]
     densities = {
         name: load_density(source, dark_map=options.reference_contrast == "dark")
         for name, source in named_references(options.reference, tables).items()
     }
     rows: list[dict[str, object]] = []
     for table in sorted(tables, key=lambda t: t.tomogram):
-        if table.tomogram not in tomograms:
-            raise UserError(f"--tomograms: {table.tomogram}, in which there are picks, is not among them")
         rows += _one(tomograms[table.tomogram], table, densities, acquisition, settings, seed, device, options)
     if options.summary:
         with atomic_path(options.summary) as temporary, open(temporary, "w", newline="") as file:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tomotwin_core.cli.options import add_format, require_distinct
+from tomotwin_core.cli.options import add_format, require_distinct, require_none_failed, told
 
 HELP = "keep the peaks above the threshold"
 
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.coordinates import read_coordinates, write_folder
+    from tomotwin_core.errors import UserError
     from tomotwin_core.picking import load_references, pick
     from tomotwin_core.picking.overview import summarised, write_curves, write_summary
 
@@ -53,7 +54,14 @@ def run(options: argparse.Namespace) -> None:
     calibrated = (
         {t.name: t.threshold for t in load_references(options.references).targets} if options.references else {}
     )
-    tables = sorted((read_coordinates(path) for path in options.peaks), key=lambda t: t.tomogram)
+    tables, failed = [], []
+    for path in options.peaks:
+        # A file that cannot be read does not stop the others.
+        try:
+            tables.append(read_coordinates(path))
+        except UserError as error:
+            failed.append(told(str(path), error, len(options.peaks)))
+    tables.sort(key=lambda t: t.tomogram)
     require_distinct([t.tomogram for t in tables], "peaks files")
     sources = _sources(options, [t.tomogram for t in tables])
     rows, kept = [], []
@@ -77,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
         contact_sheet([(sources[picks.tomogram], picks) for picks in kept], options.contact_sheet)
         print(options.contact_sheet)
+    require_none_failed(failed, len(options.peaks), "picked")
 
 
 def _sources(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:

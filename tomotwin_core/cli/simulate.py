@@ -136,6 +136,6 @@ def _species(text: str, copies: int | None) -> dict[str, int]:
     species = {}
     for word in filter(None, map(str.strip, text.split(","))):
         name, _, number = word.rpartition("=")
-        own = bool(name) and number.strip().isdigit()
+        own = bool(name) and number.strip().isdecimal()
         species[name.strip() if own else word] = int(number) if own else DEFAULT_COPIES if copies is None else copies
     return species

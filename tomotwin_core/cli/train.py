@@ -157,11 +157,18 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.out is None:
         raise UserError("--out: give a folder for the model")
+    from contextlib import ExitStack
+
+    from tomotwin_core.locks import alone_in
     from tomotwin_core.training.distributed import join_world, leave_world
     from tomotwin_core.training.run import prepare
+    from tomotwin_core.training.trainer import FILES
 
     world, device = join_world(use_device(options))
-    try:
+    with ExitStack() as stack:
+        stack.callback(leave_world)
+        if world.writes:
+            stack.enter_context(alone_in(options.out, FILES))
         trainer = prepare(options.out, plan, options.library, options.start, device, world)
         if world.writes:
             print(
@@ -170,8 +177,6 @@ def run(options: argparse.Namespace) -> None:
                 flush=True,
             )
         finished = trainer.run()
-    finally:
-        leave_world()
     if not finished:
         raise KeyboardInterrupt
     if world.writes:

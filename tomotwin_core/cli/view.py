@@ -141,17 +141,13 @@ def save(session: PicksSession, path: Path, picks: Sequence[Path]) -> str:
 
 def _tables(paths: Sequence[Path], sources: Sequence[TomogramSource]) -> list[Coordinates]:
     """The positions in these tomograms, in their voxels; those in other tomograms are named and left out."""
-    from tomotwin_core.coordinates import read_all_coordinates
+    from tomotwin_core.coordinates import placed_coordinates
 
-    by_name, first = {source.name: source for source in sources}, sources[0]
-    # What a file does not say is taken from the first tomogram; its name only where there is no other.
-    name = first.name if len(sources) == 1 else None
-    found = [t for path in paths for t in read_all_coordinates(path, name, first.voxel_size_A, first.shape)]
-    strangers = sorted({table.tomogram for table in found} - set(by_name))
+    found = [placed for path in paths for placed in placed_coordinates(path, sources)]
+    strangers = sorted({table.tomogram for source, table in found if source is None})
     if strangers:
         print(f"not shown and not saved, as their tomograms are not given: {', '.join(strangers)}")
-    own = [(table, by_name[table.tomogram]) for table in found if table.tomogram in by_name]
-    return [table.to_voxel_size(source.voxel_size_A, source.shape) for table, source in own]
+    return [table for source, table in found if source is not None]
 
 
 def _apply(path: Path, session: PicksSession) -> str:

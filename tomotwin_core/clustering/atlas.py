@@ -17,17 +17,29 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from tomotwin_core.checked import Number, Schema, Tuple, VoxelSize, checked
 from tomotwin_core.clustering.grouping import Scatter
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
-from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_finite, require_shape, write_safetensors
+from tomotwin_core.model.network import EMBEDDING_SIZE
 
 _FORMAT = "tomotwin atlas 5"
 JUNK = ("membrane", "gold", "filament", "ice", "part")
+
+
+class _Header(Schema):
+    format: Literal["tomotwin atlas 5"]
+    model_hash: str
+    detail_A: VoxelSize
+    names: Annotated[tuple[str, ...], Tuple, Field(min_length=len(JUNK))]
+    breadth: Annotated[Number, Field(gt=0, lt=1e6)]
 
 
 @dataclass(frozen=True)
@@ -88,16 +100,18 @@ class Atlas:
 def load_atlas(path: Path) -> Atlas:
     """Read an atlas; UserError if the file is none."""
     tensors, metadata = read_safetensors(path, "an atlas")
-    try:
-        header = json.loads(metadata["atlas"])
-        if header["format"] != _FORMAT:
-            raise KeyError("format")
-        # Copies: what safetensors gives is mapped from the file, and would change with it.
-        matrix, frame, features, label = (np.array(tensors[k].numpy()) for k in ("matrix", "frame", "features", "label"))
-        names, breadth = tuple(header["names"]), float(header["breadth"])
-        detail_A = float(header["detail_A"])
-        return Atlas(
-            header["model_hash"], detail_A, matrix, frame, breadth, names, features.astype(np.float32), label.astype(int)
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not an atlas; leave --atlas out to have one made") from error
+    hint = "leave --atlas out to have one made"
+    sure = checked(_Header, header_of(metadata, "atlas", path, "an atlas", hint), path, "an atlas", hint)
+    require_finite(tensors, path, hint)
+    size = len(require_shape(tensors, "frame", (None, None), path, hint))
+    require_shape(tensors, "matrix", (EMBEDDING_SIZE, EMBEDDING_SIZE), path, hint)
+    require_shape(tensors, "frame", (size, size), path, hint)
+    count = len(require_shape(tensors, "features", (None, size), path, hint))
+    label = tensors.get("label")
+    known = label is not None and label.shape == (count,) and not label.is_floating_point()
+    if label is None or not known or not count or not 0 <= int(label.min()) <= int(label.max()) < len(sure.names):
+        raise UserError(f"{path}: not an atlas (its labels are none of its examples); {hint}")
+    return Atlas(
+        sure.model_hash, sure.detail_A, tensors["matrix"].numpy(), tensors["frame"].numpy(), sure.breadth, sure.names,
+        tensors["features"].numpy().astype(np.float32), label.numpy().astype(int),
+    )  # fmt: skip

@@ -14,29 +14,43 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from tomotwin_core.checked import Count, Name, Schema, Tuple, checked, read_json
 from tomotwin_core.clustering.averaging import Averaged, average_of, boxes_of
 from tomotwin_core.clustering.proposals import NONE, Proposal, verdict
 from tomotwin_core.clustering.references import references_of
-from tomotwin_core.clustering.scene import Scene
+from tomotwin_core.clustering.scene import FILE, Scene
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.coordinates.starblocks import append, head, loop, numbers, word
 from tomotwin_core.errors import UserError
-from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.files import atomic_path, provenance, replaced_results
 from tomotwin_core.progress import progress
 from tomotwin_core.side_by_side import side_by_side
 from tomotwin_core.tomogram import write_mrc
 
 CLUSTERS, CANDIDATES, REFERENCES, TABLE = "clusters.json", "candidates.star", "references.safetensors", "clusters.csv"
+OVERVIEW = "overview.png"
+RESULTS = (CANDIDATES, TABLE, REFERENCES, FILE, "averages", "gallery", OVERVIEW)
+"""All that is written beside clusters.json, which comes last: where it is, all is, and nothing else."""
 _VERSION = 1
 # Of each kind of junk, and of what may be a species, so many clusters are shown; there may be hundreds, and all are in the tables.
 _SHOWN, _UNSURE_SHOWN = 12, 40
+
+
+class _Cluster(Schema):
+    name: Name
+    members: Annotated[tuple[Count, ...], Tuple]
+
+
+class _Written(Schema):
+    clusters: list[_Cluster]
+    verdict: str = ""
 
 
 def write_clusters(
@@ -48,46 +62,50 @@ def write_clusters(
     chosen: bool = False,
     **settings: Any,
 ) -> list[Proposal]:
-    """Write all files into a folder; returns the proposals with their pictures' names.
+    """Write all files into a folder, in place of those of an earlier clustering; returns the proposals with their pictures' names.
 
     probability (n,): of each candidate to belong to its cluster.  chosen: by the user, so that each becomes a reference, of
     whatever kind it looks; else those of species do.
     """
-    out.mkdir(parents=True, exist_ok=True)
     averages = _averages(scene, proposals if chosen else shown(proposals)) if pictures else {}
-    if averages:
-        from tomotwin_core.clustering.pictures import gallery
+    with replaced_results(out, CLUSTERS, RESULTS) as new:
+        if averages:
+            proposals = _write_averages(new, proposals, averages)
+        said = verdict(scene, proposals)
+        scene.save(new)
+        references_of(scene, [p for p in proposals if chosen or p.kind == "species"]).save(new / REFERENCES)
+        _write_candidates(new / CANDIDATES, scene, proposals, probability)
+        _write_table(new / TABLE, proposals)
+        if pictures:
+            from tomotwin_core.clustering.pictures import overview
 
-        written = []
-        for p in proposals:
-            if p.name in averages:
-                p = replace(p, average=f"averages/{p.name}.mrc", gallery=f"gallery/{p.name}.png")
-                write_mrc(out / str(p.average), averages[p.name].volume, averages[p.name].voxel_size_A, [f"average of {p.name}"])
-                gallery(averages[p.name], p, out / str(p.gallery))
-            written.append(p)
-        proposals = written
-    said = verdict(scene, proposals)
-    scene.save(out)
-    references_of(scene, [p for p in proposals if chosen or p.kind == "species"]).save(out / REFERENCES)
-    _write_candidates(out / CANDIDATES, scene, proposals, probability)
-    _write_table(out / TABLE, proposals)
-    if pictures:
-        from tomotwin_core.clustering.pictures import overview
-
-        overview(scene, proposals, averages, out / "overview.png", said)
-    content = {
-        "version": _VERSION,
-        "made_by": provenance(**settings),
-        "tomograms": {
-            t.name: {"file": t.file, "embedding": t.embedding, "voxel_size_A": t.voxel_size_A, "shape": list(t.shape)}
-            for t in scene.tomograms
-        },
-        "clusters": [p.as_dict() for p in proposals],
-        "verdict": said,
-    }
-    with atomic_path(out / CLUSTERS) as temporary:  # last: where it is, all is
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+            overview(scene, proposals, averages, new / OVERVIEW, said)
+        content = {
+            "version": _VERSION,
+            "made_by": provenance(**settings),
+            "tomograms": {
+                t.name: {"file": t.file, "embedding": t.embedding, "voxel_size_A": t.voxel_size_A, "shape": list(t.shape)}
+                for t in scene.tomograms
+            },
+            "clusters": [p.as_dict() for p in proposals],
+            "verdict": said,
+        }
+        (new / CLUSTERS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return list(proposals)
+
+
+def _write_averages(folder: Path, proposals: Sequence[Proposal], averages: Mapping[str, Averaged]) -> list[Proposal]:
+    """Averages and galleries; returns the proposals with their names."""
+    from tomotwin_core.clustering.pictures import gallery
+
+    written = []
+    for p in proposals:
+        if p.name in averages:
+            p = replace(p, average=f"averages/{p.name}.mrc", gallery=f"gallery/{p.name}.png")
+            write_mrc(folder / str(p.average), averages[p.name].volume, averages[p.name].voxel_size_A, [f"average of {p.name}"])
+            gallery(averages[p.name], p, folder / str(p.gallery))
+        written.append(p)
+    return written
 
 
 def read_members(folder: Path) -> dict[str, list[int]]:
@@ -95,10 +113,12 @@ def read_members(folder: Path) -> dict[str, list[int]]:
     path = folder / CLUSTERS
     if not path.is_file():
         raise UserError(f"{folder}: holds no {CLUSTERS}; give the folder that an earlier `tomotwin cluster` wrote")
-    try:
-        return {str(c["name"]): [int(i) for i in c["members"]] for c in json.loads(path.read_text())["clusters"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not what `tomotwin cluster` writes ({error}); run it again") from error
+    return {c.name: list(c.members) for c in _content(path).clusters}
+
+
+def _content(path: Path) -> _Written:
+    hint = "run it again"
+    return checked(_Written, read_json(path, "what `tomotwin cluster` writes", hint), path, "what `tomotwin cluster` writes", hint)
 
 
 def shown(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -186,4 +206,4 @@ def _write_table(path: Path, proposals: Sequence[Proposal]) -> None:
 
 def read_verdict(folder: Path) -> str:
     """What a clustering found, in words."""
-    return str(json.loads((folder / CLUSTERS).read_text())["verdict"])
+    return _content(folder / CLUSTERS).verdict

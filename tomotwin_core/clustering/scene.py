@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from tomotwin_core.checked import Name, Schema, Shape3, VoxelSize, checked
 from tomotwin_core.clustering.candidates import Candidates
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
-from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_finite, require_shape, write_safetensors
 from tomotwin_core.picking.references import Space
 
 FILE = "embeddings.safetensors"
@@ -37,6 +39,22 @@ class TomogramInfo:
     voxel_size_A: float
     shape: tuple[int, int, int]
     contrast: str = "dark"
+
+
+class _Info(Schema):
+    name: Name
+    file: str | None
+    embedding: str
+    voxel_size_A: VoxelSize
+    shape: Shape3
+    contrast: Literal["dark", "bright"] = "dark"
+
+
+class _Header(Schema):
+    format: Literal["tomotwin candidates 2"]
+    model_hash: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    tomograms: Annotated[list[_Info], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -112,28 +130,46 @@ class Scene:
 
 def load_scene(folder: Path) -> Scene:
     """What an earlier call left in its folder; UserError where there is nothing of the kind."""
-    if not (folder / FILE).is_file():
+    path = folder / FILE
+    if not path.is_file():
         raise UserError(f"{folder}: holds no {FILE}; give the folder that an earlier `tomotwin cluster` wrote")
-    tensors, metadata = read_safetensors(folder / FILE, "a candidates")
-    try:
-        header = json.loads(metadata["candidates"])
-        if header["format"] != _FORMAT:
-            raise KeyError("format")
-        tomograms = tuple(TomogramInfo(**{**t, "shape": tuple(t["shape"])}) for t in header["tomograms"])
-        # Copies: what safetensors gives is mapped from the file, which may be written anew into the same folder.
-        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        columns = {name: tensors[name].numpy() for name in _COLUMNS}
-        return Scene(
-            tomograms,
-            Candidates(tuple(t.name for t in tomograms), **columns),
-            tensors["ids"].numpy(),
-            tensors["map"].numpy(),
-            Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy()),
-            tensors["frame"].numpy(),
-            tensors["origin"].numpy(),
-            tensors["everything"].numpy().astype(np.float32),
-            header["model_hash"],
-            int(header["seed"]),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{folder / FILE}: not what `tomotwin cluster` writes; run it again") from error
+    tensors, metadata = read_safetensors(path, "a candidates")
+    what, hint = "what `tomotwin cluster` writes", "run it again"
+    sure = checked(_Header, header_of(metadata, "candidates", path, what, hint), path, what, hint)
+    require_finite({k: v for k, v in tensors.items() if k != "diameter_A"}, path, hint)
+    _require_sizes(tensors, len(sure.tomograms), path, hint)
+    tomograms = tuple(TomogramInfo(**t.model_dump()) for t in sure.tomograms)
+    columns = {name: tensors[name].numpy() for name in _COLUMNS}
+    return Scene(
+        tomograms,
+        Candidates(tuple(t.name for t in tomograms), **columns),
+        tensors["ids"].numpy(),
+        tensors["map"].numpy(),
+        Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy()),
+        tensors["frame"].numpy(),
+        tensors["origin"].numpy(),
+        tensors["everything"].numpy().astype(np.float32),
+        sure.model_hash,
+        sure.seed,
+    )
+
+
+def _require_sizes(tensors: dict[str, torch.Tensor], tomograms: int, path: Path, hint: str) -> None:
+    """UserError where the columns are not of the same candidates, or do not go into the frame."""
+    count = len(require_shape(tensors, "xyz", (None, 3), path, hint))
+    features = require_shape(tensors, "features", (count, None), path, hint).shape[1]
+    space = len(require_shape(tensors, "space.centre", (None,), path, hint))
+    require_shape(tensors, "space.matrix", (space, None), path, hint)
+    frame = require_shape(tensors, "frame", (features, None), path, hint).shape[1]
+    expected: dict[str, tuple[int | None, ...]] = {
+        "xyz_A": (count, 3), "embedding": (count, space), "particleness": (count,), "salience": (count,), "diameter_A": (count,),
+        "map": (count, 2), "origin": (frame,), "everything": (None, space),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        require_shape(tensors, name, shape, path, hint)
+    for name in ("ids", "tomogram"):
+        whole = tensors.get(name)
+        if whole is None or whole.shape != (count,) or whole.is_floating_point() or (count and int(whole.min()) < 0):
+            raise UserError(f"{path}: {name} is missing or of another size: {hint}")
+    if count and (int(tensors["tomogram"].max()) >= tomograms or len(tensors["ids"].unique()) < count):
+        raise UserError(f"{path}: its candidates are of no tomogram, or two have one number: {hint}")

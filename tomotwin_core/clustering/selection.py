@@ -7,18 +7,36 @@ Written by the window, by the protocol's form or by hand, so that a session can 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
+from tomotwin_core.checked import Count, Name, Schema, Tuple, checked, read_json
 from tomotwin_core.clustering.scene import Scene
 from tomotwin_core.errors import UserError
 
 _VERSION = 1
+
+
+_LOOKS = (
+    'it looks like {"version": 1, "clusters": [{"name": "ribosome", "from": ["cluster_01"], "add": [], "remove": []}]}'
+)
+
+
+class _Cluster(Schema):
+    name: Name
+    sources: Annotated[tuple[str, ...], Tuple, Field(alias="from")] = ()
+    add: Annotated[tuple[Count, ...], Tuple] = ()
+    remove: Annotated[tuple[Count, ...], Tuple] = ()
+
+
+class _Selection(Schema):
+    version: Literal[1]
+    clusters: list[_Cluster]
 
 
 @dataclass(frozen=True)
@@ -35,19 +53,14 @@ def read_selection(path: Path) -> list[Wanted]:
     """Read a selection; UserError in one sentence for what is none."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a selection (.json) as the window saves it")
-    try:
-        content = json.loads(path.read_text())
-        if content["version"] != _VERSION:
-            raise UserError(f"{path}: a selection of version {content['version']}; this software reads version {_VERSION}")
-        wanted = [_one(entry) for entry in content["clusters"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f'{path}: not a selection ({error}); it looks like {{"version": 1, "clusters": [{{"name": "ribosome", "from": '
-            '["cluster_01"], "add": [], "remove": []}]}'
-        ) from error
+    content = read_json(path, "a selection", _LOOKS)
+    version = content.get("version") if isinstance(content, dict) else None
+    if type(version) is int and version != _VERSION:
+        raise UserError(f"{path}: a selection of version {version}; this software reads version {_VERSION}")
+    wanted = [Wanted(c.name, c.sources, c.add, c.remove) for c in checked(_Selection, content, path, "a selection", _LOOKS).clusters]
     names = [w.name for w in wanted]
     for name in names:
-        if not name or "/" in name or name.startswith(".") or name == "none":
+        if name.startswith(".") or name == "none":
             raise UserError(f"{path}: {name!r} cannot be a cluster's name; give one without slashes")
         if names.count(name) > 1:
             raise UserError(f"{path}: two clusters are called {name}; name them apart")
@@ -72,12 +85,3 @@ def selected(scene: Scene, wanted: list[Wanted], clusters: Mapping[str, list[int
             raise UserError(f"{path}: {entry.name} has no member left; give it clusters (from) or candidates (add)")
         label[scene.rows(ids)] = index
     return label
-
-
-def _one(entry: Mapping[str, Any]) -> Wanted:
-    return Wanted(
-        str(entry["name"]),
-        tuple(str(s) for s in entry.get("from", [])),
-        tuple(int(i) for i in entry.get("add", [])),
-        tuple(int(i) for i in entry.get("remove", [])),
-    )

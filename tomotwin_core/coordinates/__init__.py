@@ -3,6 +3,8 @@
     table.py    `Coordinates`: positions with labels, scores, diameters and orientations, in the voxels of one tomogram
     frames.py   every conversion of a position: voxel sizes, RELION's frames, tiles and the embedding grid, Euler angles
     files.py    reading and writing, and the registry of formats
+    placed.py   reading together with the tomograms that the positions lie in
+    plausible.py  what positions and voxel sizes can be: refused or told where they cannot
     star.py     the STAR formats: our own, RELION 4's and RELION 5's (starblocks.py: what STAR files share)
     text.py     ``.coords``: x y z, one position a line
     cbox.py     ``.cbox`` of crYOLO's box manager
@@ -31,6 +33,7 @@ from tomotwin_core.coordinates.frames import (
     voxels_from_centred_A,
     voxels_from_grid,
 )
+from tomotwin_core.coordinates.placed import placed_coordinates, tables_in
 from tomotwin_core.coordinates.table import ACCEPTED, REJECTED, UNDECIDED, Coordinates
 
 __all__ = [
@@ -42,11 +45,13 @@ __all__ = [
     "Coordinates",
     "centred_A_from_voxels",
     "grid_from_voxels",
+    "placed_coordinates",
     "read_all_coordinates",
     "read_coordinates",
     "relion_angles_from_rotation",
     "rescaled",
     "rotation_from_relion_angles",
+    "tables_in",
     "voxels_from_centred_A",
     "voxels_from_grid",
     "write_coordinates",

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown
 from tomotwin_core.coordinates.starblocks import blocks_of, floats, head, loop, numbers, rows_of, tomograms_of, word
-from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, WINDOW, tomogram_name
 
@@ -31,24 +32,26 @@ class CboxFormat:
     endings: tuple[str, ...] = (".cbox",)
     holds: Holds = "target"
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
         blocks = blocks_of(path)
         rows = rows_of(blocks.get("cryolo"))
         if not all(name in rows for name in _CORNER_AND_SIZE):
             raise UserError(
                 f"{path} has no boxes of a tomogram: its block cryolo needs the columns {', '.join(_CORNER_AND_SIZE)}."
             )
-        own_name, (size, own_shape) = next(iter(tomograms_of(blocks).items()), (None, (voxel_size_A, None)))
-        if size is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+        own_name, (own_size, own_shape) = next(iter(tomograms_of(path, blocks).items()), (None, (None, None)))
         name = own_name or tomogram or tomogram_name(path.stem)
+        given = size_of(voxel_size_A, name)
+        size = own_size or given
+        if size is None:
+            raise VoxelSizeUnknown(path)
         x, y, z, width, height = floats(path, rows, _CORNER_AND_SIZE).T
         return [
             Coordinates.from_arrays(
                 np.stack((x + width / 2, y + height / 2, z), axis=1),
                 size,
                 name,
-                own_shape or shape_of(shape, name),
+                own_shape or shape_of(shape, name, size, given),
                 label=rows["tomotwinLabel"].to_numpy(dtype=str) if "tomotwinLabel" in rows else "",
                 score=_known(rows, "Confidence"),
                 diameter_A=_known(rows, "EstWidth") * size,
@@ -72,7 +75,7 @@ class CboxFormat:
             columns["tomotwinLabel"] = [word(str(label)) for label in table.label]
         slices = {"slice_index": [str(z) for z in np.unique(np.round(table.xyz[:, 2]).astype(int))]}
         text = "\ndata_global\n\n_cbox_format_version 1.0\n" + loop("cryolo", columns) + loop("cryolo_include", slices)
-        path.write_text(text + head(tables, made_by, blanks=False))
+        path.write_text(text + head(tables, made_by, blanks=False), encoding="utf-8")
         return {}
 
 

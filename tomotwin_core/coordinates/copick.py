@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
+from tomotwin_core.coordinates.text import text_of
 from tomotwin_core.errors import UserError
+from tomotwin_core.remarks import remark
 from tomotwin_core.tomogram import tomogram_name
 
 _USER, _SESSION = "tomotwin", "0"  # session 0 is what a program found
@@ -30,38 +34,48 @@ class CopickFormat:
     endings: tuple[str, ...] = (".json",)
     holds: Holds = "target"
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
         try:
-            picks = json.loads(path.read_text())
+            picks = json.loads(text_of(path))
             points = picks["points"] or []
             location = np.array([[point["location"][axis] for axis in "xyz"] for point in points], np.float64)
-            matrix = np.array([point.get("transformation_") or np.eye(4) for point in points], np.float64)
-            location, matrix = location.reshape(-1, 3), matrix.reshape(-1, 4, 4)
+            matrices = [point.get("transformation_") for point in points]
+            matrix = np.array([np.eye(4) if m is None else m for m in matrices], np.float64).reshape(-1, 4, 4)
+            location = location.reshape(-1, 3)
             scores = [point.get("score") for point in points]
             score = np.array([np.nan if s is None else s for s in scores], np.float32)
             own = picks.get("tomotwin") or {}
-            trusted = bool(picks.get("trust_orientation", True)) and not np.allclose(matrix[:, :3, :3], np.eye(3))
-            size = picks.get("voxel_spacing") or voxel_size_A
-            diameter = [np.nan if d is None else d for d in own.get("diameter_A", [None] * len(points))]
-        except (ValueError, TypeError, KeyError, AttributeError):
+            written = float(picks.get("voxel_spacing") or 0.0)
+            diameter = np.array(
+                [np.nan if d is None else d for d in own.get("diameter_A", [None] * len(points))], float
+            )
+            own_shape = own.get("shape") and tuple(int(side) for side in own["shape"])
+            name = str(picks.get("run_name") or tomogram or tomogram_name(path.stem))
+            label = str(own.get("label", picks.get("pickable_object_name") or ""))
+            unit = picks.get("unit", "angstrom")
+            if len(diameter) != len(points) or (own_shape and (len(own_shape) != 3 or min(own_shape) < 1)):
+                raise ValueError("diameters or shape of other points")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(
                 f"{path} is not a file of copick's picks: it needs points with a location x, y, z."
             ) from None
+        given = size_of(voxel_size_A, name)
+        # Locations are in Angstrom: 1 A or nothing at all leaves them where they are, only the voxels want a size.
+        size = believed_size(path, written, "a voxel spacing") or given
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its tomogram: give it in Angstrom.")
-        name = picks.get("run_name") or tomogram or tomogram_name(path.stem)
-        if picks.get("unit", "angstrom") != "angstrom":
-            raise UserError(f"{path} counts in {picks['unit']}: give copick's picks in angstrom.")
+            raise VoxelSizeUnknown(path, "its tomogram")
+        if unit != "angstrom":
+            raise UserError(f"{path} counts in {unit}: give copick's picks in angstrom.")
         return [
             Coordinates.from_arrays(
                 (location + matrix[:, :3, 3]) / size,
                 size,
                 name,
-                own.get("shape") or shape_of(shape, name),
-                label=own.get("label", picks.get("pickable_object_name", "")),
+                own_shape or shape_of(shape, name, size, given),
+                label=label,
                 score=score,
                 diameter_A=diameter,
-                rotation=matrix[:, :3, :3] if trusted else None,
+                rotation=_rotation(path, picks, matrices, matrix[:, :3, :3]),
             )
         ]
 
@@ -96,7 +110,7 @@ class CopickFormat:
                 "made_by": made_by,
             },
         }
-        path.write_text(json.dumps(picks, indent=1, default=str) + "\n")
+        path.write_text(json.dumps(picks, indent=1, default=str) + "\n", encoding="utf-8")
         return {}
 
 
@@ -108,6 +122,23 @@ def object_name(label: str) -> str:
 def picks_path(tomogram: str, label: str) -> Path:
     """Where copick looks for the picks, in the folder ExperimentRuns of a project."""
     return Path(tomogram, "Picks", f"{_USER}_{_SESSION}_{object_name(label)}.json")
+
+
+def _rotation(
+    path: Path, picks: dict[str, Any], matrices: list[Any], rotation: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The orientations (N, 3, 3), None where the file does not vouch for them or has none, which is told."""
+    if not picks.get("trust_orientation", True) or np.allclose(rotation, np.eye(3)):
+        return None
+    unknown = sum(m is None for m in matrices)
+    if unknown:
+        remark(f"{path} has no orientation for {unknown} of {len(matrices)} points: it is read without orientations.")
+        return None
+    product = rotation @ rotation.transpose(0, 2, 1)
+    if not (np.isfinite(rotation).all() and np.allclose(product, np.eye(3), atol=1e-2)):
+        remark(f"{path} has matrices that are no rotations: it is read without orientations.")
+        return None
+    return rotation
 
 
 def _plain(value: np.floating[Any]) -> float | None:

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.coordinates.frames import relion_angles_from_rotation
-from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size, known_angles, one_or_given
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shape, Shapes, Sizes, shape_of, size_of
+from tomotwin_core.coordinates.text import text_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
@@ -48,7 +50,7 @@ class DynamoFormat:
     endings: tuple[str, ...] = (".tbl",)
     holds: Holds = "tomograms"
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
         rows = _rows(path)
         files, classes = _listed(path.with_suffix(".doc")), _listed(path.with_name(f"{path.stem}_classes.doc"))
         numbers = np.unique(rows[:, _TOMOGRAM]) if len(rows) else np.array(sorted(files) or [1])
@@ -59,21 +61,19 @@ class DynamoFormat:
                 name = tomogram_name(files[number])
             else:
                 name = tomogram if tomogram is not None and len(numbers) == 1 else str(number)
-            written = part[0, _VOXEL_SIZE] if part.shape[0] and part.shape[1] > _VOXEL_SIZE else 0.0
-            size = float(written) if written > 0 else voxel_size_A
-            if size is None:
-                raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+            xyz = part[:, _POSITION] + part[:, _SHIFT]
+            size, own_shape = _size(path, part, xyz, name, size_of(voxel_size_A, name), shape)
             angles = part[:, _ANGLES]
             tables.append(
                 Coordinates.from_arrays(
-                    part[:, _POSITION] + part[:, _SHIFT],
+                    xyz,
                     size,
                     name,
-                    shape_of(shape, name),
+                    own_shape,
                     label=[classes.get(int(c), "") for c in part[:, _CLASS]],
                     score=part[:, _SCORE],
                     # 0, 0, 0 throughout is what a table has before anything is known of the orientations.
-                    rotation=_rotation(angles) if rows[:, _ANGLES].any() else None,
+                    rotation=_rotation(angles) if rows[:, _ANGLES].any() and known_angles(path, angles) else None,
                 )
             )
         return tables
@@ -102,15 +102,36 @@ class DynamoFormat:
         return beside
 
 
+def _size(
+    path: Path, part: NDArray[np.float64], xyz: NDArray[np.float64], name: str, given_A: float | None, shapes: Shapes
+) -> tuple[float, Shape | None]:
+    """The voxel size (A) of the positions of one tomogram, and that one's shape in such voxels where it is known."""
+    what = "a voxel size (apix, column 36)"
+    written = np.unique(part[:, _VOXEL_SIZE]) if part.shape[1] > _VOXEL_SIZE else np.empty(0)
+    if len(written) > 1:
+        raise UserError(
+            f"{path} has several voxel sizes in the tomogram {name} (column 36: {', '.join(f'{s:g}' for s in written[:4])}): write a "
+            "table for each."
+        )
+    size = believed_size(path, float(written[0]), what) if len(written) else None
+    if size is not None and abs(size - 1) < 1e-4:
+        # Dynamo writes 1 where it was not told.
+        size = one_or_given(path, xyz, given_A, shape_of(shapes, name), what) if given_A is not None else None
+    size = given_A if size is None else size
+    if size is None:
+        raise VoxelSizeUnknown(path)
+    return size, shape_of(shapes, name, size, given_A)
+
+
 def _rows(path: Path) -> NDArray[np.float64]:
     try:
         # MATLAB writes what it computed as complex (daxis, sometimes) with an imaginary part, which means nothing here.
-        words = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        words = [line.split() for line in path.read_bytes().decode("ascii", "replace").splitlines() if line.strip()]
         rows = np.array(
             [[complex(word[:-1] + "j" if word.endswith("i") else word).real for word in line] for line in words],
             np.float64,
         )
-    except (ValueError, UnicodeDecodeError):
+    except ValueError:
         rows = np.empty((0, 1))
     if path.stat().st_size == 0:
         return np.empty((0, _COLUMNS))
@@ -126,7 +147,7 @@ def _listed(path: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     found = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in text_of(path).splitlines():
         number, _, name = line.strip().partition(" ")
         if number.isdigit() and name.strip():
             found[int(number)] = name.strip()

@@ -16,11 +16,13 @@ from tomotwin_core.coordinates.cbox import CboxFormat
 from tomotwin_core.coordinates.copick import CopickFormat, picks_path
 from tomotwin_core.coordinates.dynamo import DynamoFormat
 from tomotwin_core.coordinates.imod import ImodFormat
+from tomotwin_core.coordinates.plausible import require_inside, require_sense
 from tomotwin_core.coordinates.star import STAR_FORMATS
-from tomotwin_core.coordinates.table import REJECTED, Beside, Coordinates, Holds, Shapes
+from tomotwin_core.coordinates.table import REJECTED, Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.coordinates.text import CoordsFormat
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.names import require_name
 
 
 class Format(Protocol):
@@ -34,7 +36,7 @@ class Format(Protocol):
     def holds(self) -> Holds:
         """What one file has a place for."""
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
         """One table per tomogram in the file; the arguments stand in where the file does not say."""
 
     def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> Beside:
@@ -56,7 +58,7 @@ ENDINGS = tuple(sorted({ending for handler in FORMATS.values() for ending in han
 def read_coordinates(
     path: str | os.PathLike[str],
     tomogram: str | None = None,
-    voxel_size_A: float | None = None,
+    voxel_size_A: Sizes = None,
     shape: Shapes = None,
 ) -> Coordinates:
     """Read the positions of one tomogram.
@@ -70,7 +72,8 @@ def read_coordinates(
         Which tomogram's positions; needed where the file has several.
     voxel_size_A, shape : optional
         The voxel size (A) and shape (z, y, x) of the tomogram the positions refer to, where the file does not say;
-        where it has several tomograms, `shape` may hold theirs by name.
+        where it has several tomograms, both may hold theirs by name. What the file says of voxels counts; positions that
+        lie in the tomogram whatever their voxel size are taken.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def read_coordinates(
 def read_all_coordinates(
     path: str | os.PathLike[str],
     tomogram: str | None = None,
-    voxel_size_A: float | None = None,
+    voxel_size_A: Sizes = None,
     shape: Shapes = None,
 ) -> list[Coordinates]:
     """Read the positions of every tomogram in a file, one table each, at least one; arguments as `read_coordinates`.
@@ -104,16 +107,30 @@ def read_all_coordinates(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{file} does not exist: check the path of the coordinates file.")
-    tables = _format_of(file).read(file, tomogram, voxel_size_A, shape)
+    handler = _format_of(file)
+    try:
+        tables = handler.read(file, tomogram, voxel_size_A, shape)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a file is what somebody else wrote: libraries raise whatever they like on what they did not expect
+        fault = f"{type(error).__name__}: {error}".partition("\n")[0][:100]
+        raise UserError(
+            f"{file} is not a {handler.endings[0]} file that can be read ({fault}): check or replace it."
+        ) from error
     for table in tables:
-        _require_sense(file, table)
+        require_name(table.tomogram, file, blank=True)  # files are called after it, whatever format it comes from
+        require_sense(file, table)
+        known_A, known_shape = size_of(voxel_size_A, table.tomogram), shape_of(shape, table.tomogram)
+        if table.shape is None and known_A is not None and known_shape is not None:
+            # Positions in other voxels than the tomogram's are judged in the tomogram's.
+            require_inside(file, table.to_voxel_size(known_A, known_shape))
     return tables
 
 
 def write_coordinates(
     path: str | os.PathLike[str],
     coordinates: Coordinates | Sequence[Coordinates],
-    format: str = "star",
+    format: str | Format = "star",
     **settings: Any,
 ) -> None:
     """Write positions, in the voxels they are in; an existing file is replaced.
@@ -123,9 +140,9 @@ def write_coordinates(
     path : path
     coordinates : Coordinates, or several of them
         Several tomograms go into one file where the format has a place for their names (STAR).
-    format : str
+    format : str or Format
         A name in `FORMATS`: "star" (ours; RELION 4 reads it too), "relion4", "relion5", "coords", "cbox", "dynamo",
-        "copick", "imod".
+        "copick", "imod"; or a format that is set up otherwise.
     settings
         What made the positions, for the file's record.
     """
@@ -149,7 +166,11 @@ def write_coordinates(
 
 
 def write_folder(
-    folder: str | os.PathLike[str], tables: Sequence[Coordinates], format: str, suffix: str = "", **settings: Any
+    folder: str | os.PathLike[str],
+    tables: Sequence[Coordinates],
+    format: str | Format,
+    suffix: str = "",
+    **settings: Any,
 ) -> list[Path]:
     """Write every tomogram's positions into a folder, in as many files as the format asks for.
 
@@ -161,6 +182,7 @@ def write_folder(
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
     written = []
     for table in tables:
+        require_name(table.tomogram, folder, blank=True)
         if table.accepted is not None and format != "star":
             table = table.select(table.accepted != REJECTED)
         parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}
@@ -174,7 +196,9 @@ def write_folder(
     return written
 
 
-def _handler(format: str) -> Format:
+def _handler(format: str | Format) -> Format:
+    if not isinstance(format, str):
+        return format
     if format not in FORMATS:
         raise UserError(f"there is no coordinate format {format}: choose one of {', '.join(FORMATS)}.")
     return FORMATS[format]
@@ -185,17 +209,3 @@ def _format_of(file: Path) -> Format:
         if file.name.lower().endswith(handler.endings):
             return handler
     raise UserError(f"{file} is not a coordinates file that can be read: give one that ends in {', '.join(ENDINGS)}.")
-
-
-def _require_sense(file: Path, table: Coordinates) -> None:
-    if not np.isfinite(table.xyz).all():
-        raise UserError(f"{file} has positions that are no numbers: correct or remove those lines.")
-    if table.shape is not None and len(table):
-        # Half a dozen at the rim may lie outside after a refinement; most of them outside is another frame.
-        inside = ((table.xyz > -1) & (table.xyz < np.asarray(table.shape[::-1]))).all(axis=1)
-        if 2 * np.count_nonzero(inside) < len(table):
-            size = " x ".join(str(n) for n in table.shape[::-1])
-            raise UserError(
-                f"{file} has most of its positions outside the tomogram {table.tomogram} ({size} voxels of "
-                f"{table.voxel_size_A:g} A): check that they are of this tomogram and give their voxel size."
-            )

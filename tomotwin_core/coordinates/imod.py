@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown, believed_size
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
 
@@ -39,17 +40,23 @@ class ImodFormat:
     endings: tuple[str, ...] = (".mod",)
     holds: Holds = "tomogram"
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
         model = _model(path)
         header = model.header
         ours = header.name.startswith(_OURS)
         name = header.name.removeprefix(_OURS) if ours else tomogram or tomogram_name(path.stem)
+        given = size_of(voxel_size_A, name)
         # Without a unit the pixel size is 1 by default and says nothing.
-        size = header.pixelsize * _A_BY_UNIT[header.units] if header.units in _A_BY_UNIT else voxel_size_A
+        written = header.pixelsize * _A_BY_UNIT[header.units] if header.units in _A_BY_UNIT else 0.0
+        size = believed_size(path, written, "a pixel size") or given
         if size is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+            raise VoxelSizeUnknown(path)
         xyz, label, score, radius = [np.empty((0, 3))], [], [], []
         for thing in model.objects:
+            if thing.header.contsize != len(thing.contours):
+                raise UserError(
+                    f"{path} says that an object has {thing.header.contsize} contours, and holds {len(thing.contours)}: save it again in 3dmod."
+                )
             values = {item.index: item.value for item in thing.extra if item.type == _VALUE}
             for index, contour in enumerate(thing.contours):
                 n = len(contour.points)
@@ -64,7 +71,7 @@ class ImodFormat:
                 np.concatenate(xyz),
                 size,
                 name,
-                own_shape or shape_of(shape, name),
+                own_shape or shape_of(shape, name, size, given),
                 label=np.array(label, np.str_),
                 score=score,
                 diameter_A=2 * known_radius * size,
@@ -131,5 +138,5 @@ def _model(path: Path) -> Any:
             raise ValueError("no IMOD model")
         return parse_model(_Complete(content))
     # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one.
-    except (ValueError, EOFError, LookupError, struct.error):
+    except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error):
         raise UserError(f"{path} is not an IMOD model that can be read: save it again in 3dmod.") from None

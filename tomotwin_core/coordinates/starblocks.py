@@ -9,57 +9,76 @@ which other programs skip. Columns are lists of words by name, in the order of w
 """
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import starfile
 from numpy.typing import NDArray
 
 from tomotwin_core.coordinates.table import Coordinates, Shape
 from tomotwin_core.errors import UserError
+from tomotwin_view import star
 
-_NAMES = ("rlnTomoName", "rlnMicrographName", "tomotwinLabel", "tomotwinProvenance", "rlnOpticsGroupName")
 _SIZES = ("tomotwinTomogramSizeZ", "tomotwinTomogramSizeY", "tomotwinTomogramSizeX")
+# What programs write where a number is not known, in lower case.
+_UNKNOWN = {"<na>", "na", "n/a", "none", "null", "-nan", "?", "."}
 
 
-def blocks_of(path: Path) -> Mapping[str, Any]:
-    """All blocks of a STAR file by name; a `UserError` where it is none."""
+def blocks_of(path: Path) -> dict[str, pd.DataFrame]:
+    """All blocks of a STAR file by name as tables of text, one without a loop with one row; a `UserError` where it is none."""
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=list(_NAMES))
-    except (ValueError, TypeError, LookupError):  # all that starfile, pandas and shlex raise on what is no STAR file
-        blocks = {}
-    if not isinstance(blocks, dict) or not blocks:
-        raise UserError(f"{path} is not a STAR file that can be read: give coordinates in STAR format.")
-    return blocks
+        blocks = star.read_blocks(str(path))
+    except ValueError as error:
+        reason = str(error).removeprefix(str(path)).lstrip(" ,").rstrip(".")
+        raise UserError(
+            f"{path} is not a STAR file that can be read ({reason}): give coordinates in STAR format."
+        ) from None
+    return {name: pd.DataFrame(one.rows, columns=one.labels, dtype=object) for name, one in blocks.items()}
 
 
-def rows_of(block: Any) -> pd.DataFrame:
-    """A block as a table: one without a loop is a table of one row."""
-    if isinstance(block, dict):
-        return pd.DataFrame({name: [value] for name, value in block.items()})
-    return block if isinstance(block, pd.DataFrame) else pd.DataFrame()
+def rows_of(block: pd.DataFrame | None) -> pd.DataFrame:
+    """A block, or an empty table where there is none."""
+    return pd.DataFrame() if block is None else block
 
 
-def tomograms_of(blocks: Mapping[str, Any]) -> dict[str, tuple[float, Shape | None]]:
+def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, Shape | None]]:
     """What data_tomotwin_tomograms says: voxel size and shape by tomogram."""
-    found = {}
-    for _, row in rows_of(blocks.get("tomotwin_tomograms")).iterrows():
-        z, y, x = (int(row.get(name, 0)) for name in _SIZES)
-        if float(row.get("tomotwinVoxelSizeAngst", 0)) > 0:
-            found[str(row["rlnTomoName"])] = float(row["tomotwinVoxelSizeAngst"]), (z, y, x) if z > 0 else None
+    rows = rows_of(blocks.get("tomotwin_tomograms"))
+    needed = ["rlnTomoName", "tomotwinVoxelSizeAngst", *_SIZES]
+    if rows.empty:
+        return {}
+    if missing := [name for name in needed if name not in rows]:
+        raise UserError(f"{path} lacks the column {missing[0]} in data_tomotwin_tomograms: write the file again.")
+    found: dict[str, tuple[float, Shape | None]] = {}
+    for name, (size, *sides) in zip(rows["rlnTomoName"], floats(path, rows, needed[1:]), strict=True):
+        if not (np.isfinite([size, *sides]).all() and 0 <= size <= 1e4 and all(0 <= side < 1e6 for side in sides)):
+            raise UserError(f"{path} says a size of the tomogram {name} that cannot be: write the file again.")
+        if name in found:
+            raise UserError(f"{path} has the tomogram {name} twice in data_tomotwin_tomograms: write the file again.")
+        z, y, x = (int(side) for side in sides)
+        if size > 0:
+            found[name] = float(size), (z, y, x) if min(z, y, x) > 0 else None
     return found
 
 
 def floats(path: Path, rows: pd.DataFrame, columns: list[str]) -> NDArray[np.float64]:
-    """Columns as numbers (N, columns); a `UserError` where they are none."""
-    try:
-        return np.array(rows[columns], dtype=np.float64)
-    except ValueError:
-        raise UserError(f"{path} has values that are no numbers in {', '.join(columns)}: correct them.") from None
+    """Columns as numbers (N, columns), NaN where a value is said to be unknown; a `UserError` where they are none."""
+    out = np.empty((len(rows), len(columns)))
+    for at, column in enumerate(columns):
+        values = rows[column].to_numpy(dtype=object)
+        try:
+            out[:, at] = values.astype(np.float64)
+        except ValueError:
+            known = [np.nan if str(value).lower() in _UNKNOWN else value for value in values]
+            try:
+                out[:, at] = np.array(known, dtype=object).astype(np.float64)
+            except ValueError:
+                raise UserError(
+                    f"{path} has values that are no numbers in {', '.join(columns)}: correct them."
+                ) from None
+    return out
 
 
 def numbers(names: list[str], values: NDArray[Any], spec: str) -> dict[str, list[str]]:
@@ -68,9 +87,11 @@ def numbers(names: list[str], values: NDArray[Any], spec: str) -> dict[str, list
 
 
 def word(text: str) -> str:
-    """A text as one STAR word."""
-    plain = text.replace('"', "").replace("'", "")
-    return plain if plain and shlex.quote(plain) == plain else f'"{plain}"'
+    """A text as one STAR word; a `UserError` for one that no STAR file can hold."""
+    try:
+        return star.word(text)
+    except ValueError as error:
+        raise UserError(f"{str(error).rstrip('.')}: choose another name.") from None
 
 
 def append(columns: dict[str, list[str]], more: dict[str, list[str]]) -> None:

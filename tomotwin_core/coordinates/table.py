@@ -14,6 +14,8 @@ Shape = tuple[int, int, int]
 """A tomogram's (z, y, x) in voxels."""
 Shapes = Shape | Mapping[str, Shape] | None
 """One shape for whatever tomogram, or those of several by name."""
+Sizes = float | Mapping[str, float] | None
+"""One voxel size (A) for whatever tomogram, or those of several by name."""
 Holds = Literal["tomograms", "tomogram", "target"]
 """What one file of a format has a place for: several tomograms, one, or one target in one tomogram."""
 Beside = dict[str, str]
@@ -185,6 +187,19 @@ class Coordinates:
         )
 
 
-def shape_of(shapes: Shapes, tomogram: str) -> Shape | None:
-    """The shape of one tomogram, None where it is not known."""
-    return shapes.get(tomogram) if isinstance(shapes, Mapping) else shapes
+def shape_of(
+    shapes: Shapes, tomogram: str, voxel_size_A: float | None = None, given_A: float | None = None
+) -> Shape | None:
+    """The shape of one tomogram, None where it is not known.
+
+    `shapes` are in voxels of `given_A`, and say nothing of positions in others of `voxel_size_A`.
+    """
+    shape = shapes.get(tomogram) if isinstance(shapes, Mapping) else shapes
+    if voxel_size_A is None or given_A is None or abs(voxel_size_A - given_A) <= 1e-3 * voxel_size_A:
+        return shape
+    return None
+
+
+def size_of(sizes: Sizes, tomogram: str) -> float | None:
+    """The voxel size (A) of one tomogram, None where it is not known."""
+    return sizes.get(tomogram) if isinstance(sizes, Mapping) else sizes

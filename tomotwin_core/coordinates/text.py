@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, shape_of
+from tomotwin_core.coordinates.plausible import VoxelSizeUnknown
+from tomotwin_core.coordinates.table import Beside, Coordinates, Holds, Shapes, Sizes, shape_of, size_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import tomogram_name
+
+# Characters: three numbers, and whatever other programs may put behind them.
+_LONGEST_LINE = 10_000
 
 
 class CoordsFormat:
@@ -17,11 +21,15 @@ class CoordsFormat:
     endings: tuple[str, ...] = (".coords", ".txt")
     holds: Holds = "target"
 
-    def read(self, path: Path, tomogram: str | None, voxel_size_A: float | None, shape: Shapes) -> list[Coordinates]:
-        if voxel_size_A is None:
-            raise UserError(f"{path} does not say the voxel size of its positions: give it in Angstrom.")
+    def read(self, path: Path, tomogram: str | None, voxel_size_A: Sizes, shape: Shapes) -> list[Coordinates]:
+        name = tomogram_name(path.stem) if tomogram is None else tomogram
+        size = size_of(voxel_size_A, name)
+        if size is None:
+            raise VoxelSizeUnknown(path)
         rows = []
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        for number, line in enumerate(text_of(path).splitlines(), start=1):
+            if len(line) > _LONGEST_LINE:
+                raise UserError(f"{path} is not a list of positions: line {number} has {len(line)} characters.")
             words = line.split("#")[0].replace(",", " ").split()
             if words:
                 try:
@@ -30,9 +38,17 @@ class CoordsFormat:
                     rows.append([])
                 if len(rows[-1]) != 3:
                     raise UserError(f"{path} is not a list of positions: line {number} should be three numbers, x y z.")
-        name = tomogram_name(path.stem) if tomogram is None else tomogram
-        return [Coordinates.from_arrays(np.array(rows), voxel_size_A, name, shape_of(shape, name))]
+        return [Coordinates.from_arrays(np.array(rows), size, name, shape_of(shape, name))]
 
     def write(self, path: Path, tables: Sequence[Coordinates], made_by: dict[str, Any]) -> Beside:
         np.savetxt(path, tables[0].xyz, fmt="%.5f")
         return {}
+
+
+def text_of(path: Path) -> str:
+    """The text of a file: UTF-8, with or without a mark in front, else Latin-1, of which every byte is a letter."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")

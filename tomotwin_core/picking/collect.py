@@ -18,9 +18,10 @@ from tomotwin_core.picking.from_positions import examples_at_positions
 from tomotwin_core.picking.from_structures import references_from_densities
 from tomotwin_core.picking.from_subtomograms import examples_of_subtomograms
 from tomotwin_core.picking.references import ReferenceSet, require_same_model, unique_names
-from tomotwin_core.picking.simulated import ReferenceSettings, simulated_world
+from tomotwin_core.picking.simulated import ReferenceSettings, require_seen_whole, simulated_world
+from tomotwin_core.remarks import remark
 from tomotwin_core.simulation.acquisition import Acquisition
-from tomotwin_core.structures import load_density
+from tomotwin_core.structures import Density, load_density
 from tomotwin_core.structures.atoms import is_structure_file
 
 SUBTOMOGRAMS = "subtomograms:"
@@ -71,7 +72,7 @@ def collect_references(
             examples.append(examples_of_subtomograms(name, place, model, diameter_A, voxel_size_A, dark, device))
     unique_names([n for n, _ in molecules] + [one.name for one in examples])
     found, seen = ReferenceSet((), model_hash), []
-    densities = {n: load_density(s, voxel_size_A=voxel_size_A, dark_map=dark_maps) for n, s in molecules}
+    molecules, densities = _loaded(molecules, alone=not examples, voxel_size_A=voxel_size_A, dark_map=dark_maps)
     if model and simulated:
         # Where all of them are there for comparison, more kinds tell more.
         crowd = settings if molecules else replace(settings, crowd=max(settings.crowd, _CROWD_ALONE))
@@ -90,6 +91,27 @@ def collect_references(
     made_by = found.made_by or {"acquisition": asdict(acquisition), "reference": asdict(settings)}
     background = found.background if molecules else more.background
     return replace(more, targets=found.targets + more.targets, made_by=made_by, background=background)
+
+
+def _loaded(
+    molecules: Sequence[tuple[str, str]], alone: bool, voxel_size_A: float | None, dark_map: bool
+) -> tuple[list[tuple[str, str]], dict[str, Density]]:
+    """The molecules that can serve, and their densities by name; one of several that cannot is told and passed over."""
+    kept, densities = [], {}
+    for name, source in molecules:
+        try:
+            density = load_density(source, voxel_size_A=voxel_size_A, dark_map=dark_map)
+            require_seen_whole(name, density)
+        except UserError as error:
+            if alone and len(molecules) == 1:
+                raise
+            remark(f"{name} is passed over: {error}")
+            continue
+        kept.append((name, source))
+        densities[name] = density
+    if alone and not kept:
+        raise UserError(f"none of the {len(molecules)} targets can serve as a reference ({', '.join(n for n, _ in molecules)}); see above")
+    return kept, densities
 
 
 def files_of_folder(folder: Path) -> list[Path]:
@@ -122,6 +144,8 @@ def _at_positions(
     name: str, source: str, fields: dict[str, EmbeddingField], diameter_A: float | None
 ) -> list[Examples]:
     tables = _placed(source, fields)
+    if not any(len(table) for _, table in tables):
+        raise UserError(f"{source}: holds no positions; give examples of the target, at least one")
     labels = {str(label) for _, table in tables for label in table.label}
     called = name or (name_of(source) if len(labels) <= 1 else None)
     return examples_at_positions(tables, called, diameter_A)
@@ -130,11 +154,13 @@ def _at_positions(
 def _placed(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[EmbeddingField, Coordinates]]:
     """The positions of a file, each table with the embedded tomogram that it lies in."""
     only = next(iter(fields.values())) if len(fields) == 1 else None
+    # A file that does not name its tomogram is called after it (TS_01_ribosome.coords), the longest name first.
+    called = max((name for name in fields if name in Path(source).name), key=len, default=None)
     tables = read_all_coordinates(
         source,
-        tomogram=only.tomogram if only else None,
-        voxel_size_A=only.voxel_size_A if only else None,
-        shape=only.tomogram_shape if only else None,
+        tomogram=only.tomogram if only else called,
+        voxel_size_A=only.voxel_size_A if only else {name: field.voxel_size_A for name, field in fields.items()},
+        shape=only.tomogram_shape if only else {name: field.tomogram_shape for name, field in fields.items()},
     )
     placed = []
     for table in tables:

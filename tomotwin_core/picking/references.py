@@ -11,16 +11,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from sklearn.cluster import KMeans
 
+from tomotwin_core.checked import Diameter, Name, Number, NumberOrNaN, Schema, checked
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import provenance
-from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_finite, require_shape, write_safetensors
 from tomotwin_core.model.network import EMBEDDING_SIZE
+from tomotwin_core.names import fault_of
 from tomotwin_core.picking.discovery import Calibration
 
 _FORMAT = "tomotwin references 1"
@@ -79,6 +82,22 @@ class Target:
     threshold: float = float("nan")
     origin: str = ""
     calibration: Calibration | None = None
+
+
+class _TargetHeader(Schema):
+    name: Name
+    diameter_A: Diameter
+    threshold: NumberOrNaN
+    origin: str
+    prevalence: Annotated[Number, Field(ge=0, le=1)] | None = None
+    floating: bool = False
+
+
+class _Header(Schema):
+    format: Literal["tomotwin references 1"]
+    model_hash: str
+    targets: list[_TargetHeader]  # none where a clustering found no species
+    made_by: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -149,24 +168,32 @@ def load_references(path: Path | str) -> ReferenceSet:
     """Read a reference file; UserError if it is not one."""
     path = Path(path)
     tensors, metadata = read_safetensors(path, "a references")
-    try:
-        header = json.loads(metadata["references"])
-        if header["format"] != _FORMAT:
-            raise KeyError("format")
-        targets = []
-        for i, t in enumerate(header["targets"]):
-            calibration = None
-            if f"calibration.{i}" in tensors:
-                right, wrong = tensors[f"calibration.{i}"].numpy()
-                calibration = Calibration(right, wrong, float(t["prevalence"]), bool(t.get("floating", False)))
-            prototypes = tensors[f"prototypes.{i}"].numpy()
-            targets.append(Target(t["name"], prototypes, t["diameter_A"], t["threshold"], t["origin"], calibration))
-        space = Space(tensors["space.centre"].numpy(), tensors["space.matrix"].numpy())
-        # Files of the first release have no background.
-        background = tensors["background"].numpy() if "background" in tensors else space.matrix[:0]
-        return ReferenceSet(tuple(targets), header["model_hash"], header.get("made_by", {}), space, background)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a references file; make one with `tomotwin reference`") from error
+    hint = "make one with `tomotwin reference`"
+    header = header_of(metadata, "references", path, "a references file", hint)
+    sure = checked(_Header, header, path, "a references file", hint)
+    names = [t.name for t in sure.targets]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: two of its targets have one name ({', '.join(names[:5])}); {hint}")
+    require_finite({k: v for k, v in tensors.items() if not k.startswith("calibration.")}, path, hint)
+    size = len(require_shape(tensors, "space.centre", (None,), path, hint))
+    matrix = require_shape(tensors, "space.matrix", (size, None), path, hint)
+    frame = matrix.shape[1]
+    targets = []
+    for i, t in enumerate(sure.targets):
+        calibration = None
+        if f"calibration.{i}" in tensors:
+            right, wrong = require_shape(tensors, f"calibration.{i}", (2, None), path, hint).numpy()
+            calibration = Calibration(right, wrong, 0.0 if t.prevalence is None else t.prevalence, t.floating)
+        prototypes = require_shape(tensors, f"prototypes.{i}", (None, frame), path, hint).numpy()
+        if not len(prototypes):
+            raise UserError(f"{path}: {t.name} has no prototypes; {hint}")
+        targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration))
+    space = Space(tensors["space.centre"].numpy(), matrix.numpy())
+    # Files of the first release have no background.
+    background = space.matrix[:0]
+    if "background" in tensors:
+        background = require_shape(tensors, "background", (None, frame), path, hint).numpy()
+    return ReferenceSet(tuple(targets), sure.model_hash, sure.made_by, space, background)
 
 
 def prototypes_of(embeddings: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
@@ -196,7 +223,7 @@ def require_same_model(references: ReferenceSet, model_hash: str, what: str) -> 
 def unique_names(names: Sequence[str]) -> None:
     """Targets are told apart by name, and files are named after them."""
     for name in names:
-        if not name or "/" in name or name.startswith("."):
-            raise UserError(f"{name!r} cannot be a target's name; give it as NAME=FILE without slashes")
+        if fault_of(name) or name.startswith("."):
+            raise UserError(f"{name!a} cannot be a target's name; give it as NAME=FILE without slashes")
         if list(names).count(name) > 1:
             raise UserError(f"two targets are called {name!r}; name them apart as NAME=FILE")

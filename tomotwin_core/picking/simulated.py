@@ -72,11 +72,7 @@ def simulated_world(
     Raises UserError for a density that is wider than the network's window.
     """
     for name, density in densities.items():
-        if density.diameter_A > WINDOW * MODEL_VOXEL_SIZE_A:
-            raise UserError(
-                f"{name}: {density.diameter_A:.0f} A across, wider than the network's window of {WINDOW * MODEL_VOXEL_SIZE_A:.0f} A; "
-                "give a smaller part of it as the reference"
-            )
+        require_seen_whole(name, density)
     rng = np.random.default_rng(settings.seed)
     embedder = DenseEmbedder(model.network, device)
     simulated = _simulate(densities, acquisition, settings, rng, device)
@@ -85,6 +81,15 @@ def simulated_world(
         embeddings, _ = embedder.whole(normalise_local(-at_detail(tomogram.volume, settings.voxel_size_A)))
         seen.append(_seen(tomogram, embeddings, rng))
     return seen
+
+
+def require_seen_whole(name: str, density: Density) -> None:
+    """A UserError for a molecule that is wider than the network's window."""
+    if density.diameter_A > WINDOW * MODEL_VOXEL_SIZE_A:
+        raise UserError(
+            f"{name}: {density.diameter_A:.0f} A across, wider than the network's window of {WINDOW * MODEL_VOXEL_SIZE_A:.0f} A; "
+            "give a smaller part of it as the reference"
+        )
 
 
 def space_of(seen: Sequence[Seen]) -> Space:

@@ -1,6 +1,7 @@
 """Where to look: masks, ranges of z, the specimen between empty spaces, and what is no specimen (gold, carbon).
 
 region.py      `Region`: all of it together; which positions lie inside, and the same as a mask volume
+masks.py       what of a mask volume counts as inside
 slab.py        the specimen's lower and upper surface, from texture
 exclusion.py   gold beads, other very dark blobs, and carbon film
 

@@ -17,16 +17,17 @@ from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
 from tomotwin_core.regions.exclusion import find_carbon, find_dark_blobs
+from tomotwin_core.regions.masks import Mask, opened_mask
 from tomotwin_core.regions.slab import Slab, find_slab
-from tomotwin_core.tomogram import Resampled, TomogramSource, open_tomogram
+from tomotwin_core.tomogram import Resampled, Specimen, TomogramSource, open_tomogram
 
 _COARSE_VOXEL_A = 20.0
 
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """mask: a volume of the tomogram's own shape, or a folder with NAME_mask.mrc for each tomogram NAME; any voxel that is
-    not 0 is searched.  z_range: first and last plane, counted from 0, both searched.  auto_slab: between the specimen's
+    """mask: a volume of the tomogram's own shape, or a folder with NAME_mask.mrc for each tomogram NAME; what of it is
+    searched says `masks.py`.  z_range: first and last plane, counted from 0, both searched.  auto_slab: between the specimen's
     surfaces.  exclude_gold: not at gold beads and other very dark blobs.  exclude_carbon: not on carbon film."""
 
     mask: Path | None = None
@@ -59,7 +60,7 @@ class Region:
 
     shape: tuple[int, int, int]
     voxel_size_A: float
-    mask: TomogramSource | None = None
+    mask: Mask | None = None
     z_range: tuple[int, int] | None = None
     slab: Slab | None = None
     excluded: np.ndarray | None = None
@@ -82,8 +83,7 @@ class Region:
         if self.mask is not None:
             for z in np.unique(nearest[inside, 0]):
                 here = np.flatnonzero(inside & (nearest[:, 0] == z))
-                plane = self.mask.slab(int(z), int(z) + 1)[0]
-                inside[here] = plane[nearest[here, 1], nearest[here, 2]] != 0
+                inside[here] = self.mask.plane(int(z))[nearest[here, 1], nearest[here, 2]]
         return inside
 
     def plane(self, z: int) -> np.ndarray:
@@ -105,13 +105,17 @@ class Region:
             )
             inside &= ~self.excluded[k][np.ix_(rows, columns)]
         if self.mask is not None:
-            inside &= self.mask.slab(z, z + 1)[0] != 0
+            inside &= self.mask.plane(z)
         return inside
 
     def share(self, planes: int = 24) -> float:
         """About which part of the tomogram is searched, judged on some planes."""
         heights = np.unique(np.linspace(0, self.shape[0] - 1, planes).round().astype(int))
         return float(np.mean([self.plane(int(z)).mean() for z in heights]))
+
+    def _mask_share(self) -> float:
+        assert self.mask is not None
+        return float(np.mean([self.mask.plane(z).mean() for z in range(self.shape[0])]))
 
     def write_mask(self, path: Path) -> None:
         """As an int8 MRC volume of the tomogram's shape, 1 where it is searched, written plane by plane."""
@@ -132,7 +136,7 @@ class Region:
         """In words, for the log."""
         parts = []
         if self.mask is not None:
-            parts.append(f"mask {self.mask.path}")
+            parts.append(f"mask {self.mask.path} ({self.mask.kind}, {self._mask_share():.0%} of the tomogram)")
         if self.z_range is not None:
             parts.append(f"planes {self.z_range[0]} to {self.z_range[1]}")
         if self.slab is not None:
@@ -166,7 +170,7 @@ def find_region(
     if not settings.finds_something:
         return region
     coarse_A = max(_COARSE_VOXEL_A, source.voxel_size_A)
-    coarse = Resampled(source, coarse_A)
+    coarse = Resampled(Specimen(source), coarse_A)
     volume = coarse.slab(0, coarse.shape[0])
     darkness = -volume if contrast == "dark" else volume
     film = find_carbon(darkness, coarse_A)
@@ -179,7 +183,7 @@ def find_region(
     return replace(region, slab=slab, excluded=excluded if excluded.any() else None, coarse_A=coarse_A)
 
 
-def _opened_mask(path: Path, name: str, shape: tuple[int, int, int], voxel_size_A: float) -> TomogramSource:
+def _opened_mask(path: Path, name: str, shape: tuple[int, int, int], voxel_size_A: float) -> Mask:
     if path.is_dir():
         found = [p for p in (path / f"{name}{end}" for end in ("_mask.mrc", ".mrc")) if p.is_file()]
         if not found:
@@ -189,6 +193,4 @@ def _opened_mask(path: Path, name: str, shape: tuple[int, int, int], voxel_size_
     if mask.shape != shape:
         have, want = (" x ".join(str(n) for n in s[::-1]) for s in (mask.shape, shape))
         raise UserError(f"{path} is {have} voxels and {name} is {want}: give a mask of the tomogram's own shape.")
-    if not any(mask.slab(z, z + 1).any() for z in range(mask.shape[0])):
-        raise UserError(f"{path} is 0 everywhere: voxels to be searched must not be 0.")
-    return mask
+    return opened_mask(mask)

@@ -19,18 +19,19 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import starfile
 from numpy.typing import NDArray
 
 from tomotwin_core import __version__
 from tomotwin_core.coordinates import write_coordinates
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path, provenance
+from tomotwin_core.locks import alone_at, clear_leftovers
 from tomotwin_core.progress import note, progress
 from tomotwin_core.simulation.delivery import Delivery, deliver
 from tomotwin_core.simulation.experiment import Extras, SimulatedTomogram, legend, simulate_tomogram
@@ -41,9 +42,12 @@ from tomotwin_core.simulation.settings import Experiment
 from tomotwin_core.structures import Density, load_density, load_library
 from tomotwin_core.structures.density import at_voxel_size
 from tomotwin_core.tomogram import resampled_shape, write_mrc
+from tomotwin_view.star import read_pairs
 
 # Of a tomogram of so many voxels each stage is told: it takes minutes.
 _LARGE_VOXELS = 256**3
+# Runs with other numbers enter theirs by turns.
+_TURN_S = 60.0
 
 
 def simulate_dataset(
@@ -57,26 +61,32 @@ def simulate_dataset(
     made_by = _made_by(experiment, densities)
     fingerprint = _fingerprint(made_by, densities)
     molecules = Molecules(densities, settings.voxel_size_A)
-    if wanted.references:
-        _write_references(out, densities, settings.voxel_size_A)
-    if wanted.labels:
-        _write_legend(out / "labels.csv", densities)
+    numbers = range(wanted.first, wanted.first + wanted.tomograms)
+    names = {number: f"{wanted.prefix}_{number:02d}" for number in numbers}
     paths, records = [], {}
-    for number in progress(range(wanted.first, wanted.first + wanted.tomograms), desc="simulating", unit="tomograms"):
-        name = f"{wanted.prefix}_{number:02d}"
-        files = _files(out, name, experiment)
-        record = _record(files["truth"]) if all(path.is_file() for path in files.values()) else {}
-        if record.get("simulation") != fingerprint:
-            for path in _all_files(out, name):  # of other settings: nothing of it may stand beside the new tomogram
-                path.unlink(missing_ok=True)
-            record = _make(out, name, number, experiment, molecules, fingerprint, device)
-        paths.append(files["tomogram"])
-        records[name] = record
-    with atomic_path(out / "simulation.json") as temporary:
-        # What earlier calls with other numbers made is still there, and is not forgotten.
-        every = dict(sorted({**_earlier(out), **records}.items()))
-        text = json.dumps({**made_by, "tomograms": every, **provenance()}, indent=1)
-        temporary.write_text(text + "\n")
+    with ExitStack() as stack:
+        # All of them for as long as this takes: else another run's settings would meet ours in one data set.
+        for name in names.values():
+            stack.enter_context(alone_at(out / f"{name}.mrc"))
+            clear_leftovers(out, *(path.name for path in _all_files(out, name)))
+        if wanted.references:
+            _write_references(out, densities, settings.voxel_size_A)
+        if wanted.labels:
+            _write_legend(out / "labels.csv", densities)
+        for number, name in progress(names.items(), desc="simulating", unit="tomograms"):
+            files = _files(out, name, experiment)
+            record = _record(files["truth"]) if all(path.is_file() for path in files.values()) else {}
+            if record.get("simulation") != fingerprint:
+                for path in _all_files(out, name):  # of other settings: nothing of it may stand beside the new tomogram
+                    path.unlink(missing_ok=True)
+                record = _make(out, name, number, experiment, molecules, fingerprint, device)
+            paths.append(files["tomogram"])
+            records[name] = record
+        with alone_at(out / "simulation.json", _TURN_S), atomic_path(out / "simulation.json") as temporary:
+            # What calls with other numbers made, before or meanwhile, is still there, and is not forgotten.
+            every = dict(sorted({**_earlier(out), **records}.items()))
+            text = json.dumps({**made_by, "tomograms": every, **provenance()}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
     return paths
 
 
@@ -182,18 +192,18 @@ def _all_files(out: Path, name: str) -> list[Path]:
 def _earlier(out: Path) -> dict[str, Any]:
     """Records of tomograms in the folder."""
     try:
-        known = json.loads((out / "simulation.json").read_text())["tomograms"]
+        known = json.loads((out / "simulation.json").read_text(encoding="utf-8"))["tomograms"]
         return {name: record for name, record in known.items() if (out / f"{name}_truth.star").is_file()}
-    except (OSError, ValueError, LookupError, AttributeError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return {}
 
 
 def _record(truth: Path) -> dict[str, Any]:
     """What a truth file says made it; nothing where it does not say so."""
     try:
-        made = starfile.read(truth, always_dict=True)["tomotwin"]["tomotwinProvenance"]
+        made = read_pairs(str(truth), "tomotwin")["tomotwinProvenance"]
         return dict(json.loads(made)["settings"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}
 
 

@@ -55,6 +55,10 @@ _HEADING = """An experiment for `tomotwin simulate FILE.toml --out DIR`.
 What a file leaves out has its default; each is stated here."""
 
 
+# More than any sample holds, or anybody simulates: a slip of the pen.
+_MOST_COPIES, _MOST_TOMOGRAMS = 1_000_000, 100_000
+
+
 @dataclass(frozen=True)
 class DataSet:
     """What is made and written.
@@ -81,14 +85,14 @@ class DataSet:
     draw: bool = False
 
     def __post_init__(self) -> None:
-        if self.tomograms < 1:
-            raise UserError(f"tomograms {self.tomograms}: give at least one")
+        if not 1 <= self.tomograms <= _MOST_TOMOGRAMS:
+            raise UserError(f"tomograms {self.tomograms}: give at least one, {_MOST_TOMOGRAMS} at most")
         if self.first < 1:
             raise UserError(f"first {self.first}: tomograms are counted from 1")
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", self.prefix):
             raise UserError(f"prefix {self.prefix!r}: files' names begin with it; give letters, digits, - and _")
-        if self.seed < 0:
-            raise UserError(f"seed {self.seed}: give 0 or a positive number")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed {self.seed}: give 0 or a positive number below 2^32")
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class Experiment:
         if not self.species:
             raise UserError("species: name at least one molecule")
         for name, copies in self.species.items():
-            if copies < 1:
-                raise UserError(f"copies {copies} of {name}: give at least one")
+            if not 1 <= copies <= _MOST_COPIES:
+                raise UserError(f"copies {copies} of {name}: give at least one, {_MOST_COPIES} at most")
         low, high = self.defocus_um
         if not 0.1 <= low <= high <= 20:
             raise UserError(f"defocus_um {low:g} {high:g}: give the lower value first, both within 0.1 to 20 um")

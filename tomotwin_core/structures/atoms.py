@@ -7,6 +7,7 @@ spread over these: so CA/P traces, poly-alanine models and full models of one mo
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import gemmi
 import numpy as np
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.remarks import remark
 
 STRUCTURE_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
 # Mean mass of one residue in a chain (Da), for traces whose residue name gemmi does not know.
@@ -22,6 +24,33 @@ _MEAN_NUCLEOTIDE_DA = 325.0
 # For ligands: most files have no hydrogens.
 _MASS_WITH_HYDROGENS = 1.065
 _WATER_LOST_IN_BOND_DA = 18.015
+# Residues that mark a bilayer: dummy atoms of OPM and PPM, the frame of Rosetta.
+_MARKERS = frozenset({"DUM", "MEM"})
+# Water and salt of simulations, under names that are not those of the PDB.
+_SOLVENT = frozenset(
+    {
+        "TIP",
+        "TIP3",
+        "TP3",
+        "TIP4",
+        "TP4",
+        "TIP5",
+        "T3P",
+        "T4P",
+        "SOL",
+        "SPC",
+        "OPC",
+        "WAT",
+        "W",
+        "PW",
+        "SOD",
+        "CLA",
+        "POT",
+    }
+)
+_MANY_OTHERS = 0.3
+# Atoms further apart are a mistake in the file; a giant virus is as wide.
+_WIDEST_A = 2500.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +102,25 @@ def read_atoms(path: Path | str, assembly: bool = True, chain: str | None = None
     model = _read_model(Path(path), assembly)
     xyz: list[tuple[float, float, float]] = []
     mass: list[float] = []
+    others: dict[str, float] = {}
     for one in model:
         for residue in one if chain in (None, one.name) else ():
             for position, weight in _residue_points(residue):
                 xyz.append(position)
                 mass.append(weight)
+                if not _in_a_chain(residue):
+                    others[residue.name] = others.get(residue.name, 0.0) + weight
     if not xyz:
-        raise UserError(f"{path}: holds no atoms besides water; give a structure with coordinates")
-    return AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
+        raise UserError(f"{path}: holds no atoms of a molecule; give a structure with coordinates")
+    points = AtomicPoints(np.asarray(xyz, dtype=np.float64), np.asarray(mass, dtype=np.float64))
+    _require_sense(path, points)
+    if sum(others.values()) > _MANY_OTHERS * points.mass_Da.sum():
+        named = ", ".join(sorted(others, key=lambda name: -others[name])[:3])
+        remark(
+            f"{path}: {sum(others.values()) / points.mass_Da.sum():.0%} of its mass is neither protein nor nucleic acid ({named}); all of it "
+            "is taken for the molecule."
+        )
+    return points
 
 
 def read_alpha_carbons(path: Path | str, assembly: bool = True) -> list[AlphaCarbons]:
@@ -110,17 +150,64 @@ def _read_model(path: Path, assembly: bool) -> gemmi.Model:
         raise UserError(f"{path}: holds no atoms; give a structure with coordinates")
     structure.remove_waters()
     model = structure[0]
+    _without_markers(path, model)
+    if len(structure) > 1:
+        remark(f"{path}: holds {len(structure)} models ({_apart(structure)}); the first alone is taken.")
     if assembly and len(structure.assemblies) > 0:
         model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.AddNumber)
     return model
 
 
+def _without_markers(path: Path, model: gemmi.Model) -> None:
+    """Take off what stands in a file and is no molecule: dummy atoms that mark a membrane, the solvent of a simulation."""
+    found: Counter[str] = Counter()
+    for chain in model:
+        for index in reversed(range(len(chain))):
+            if chain[index].name.upper() in _MARKERS | _SOLVENT:
+                found[chain[index].name] += 1
+                del chain[index]
+    if found:
+        named = ", ".join(f"{count} {name}" for name, count in found.most_common(3))
+        remark(f"{path}: {named} are markers or solvent and left out.")
+
+
+def _apart(structure: gemmi.Structure) -> str:
+    """In words, whether the models of a file lie on each other, as those of an NMR ensemble, or beside each other."""
+    middles = []
+    for model in structure:
+        places = np.array([a.pos.tolist() for chain in model for residue in chain for a in residue]).reshape(-1, 3)
+        if len(places):
+            middles.append(places.mean(0))
+            spread = float(np.sqrt(places.var(0).sum()))
+    if len(middles) > 1 and float(np.ptp(np.array(middles), axis=0).max()) > spread / 2:
+        return "which lie apart: parts of an assembly belong into one model"
+    return "on one place"
+
+
+def _require_sense(path: Path | str, points: AtomicPoints) -> None:
+    """A `UserError` for places that are no numbers or further apart than in any molecule."""
+    if not np.isfinite(points.xyz_A).all():
+        raise UserError(f"{path}: has atoms whose coordinates are no numbers; correct or remove them")
+    widest = float(np.ptp(points.xyz_A, axis=0).max())
+    if widest > _WIDEST_A:
+        raise UserError(
+            f"{path}: its atoms lie {widest:.3g} A apart, which no molecule is wide; correct their coordinates"
+        )
+
+
+def _in_a_chain(residue: gemmi.Residue) -> bool:
+    """Whether a residue is one of a protein or nucleic acid."""
+    info = gemmi.find_tabulated_residue(residue.name)
+    return bool(info.is_amino_acid() or info.is_nucleic_acid() or len(residue) == 1)
+
+
 def _residue_points(residue: gemmi.Residue) -> list[tuple[tuple[float, float, float], float]]:
     atoms = [a for a in residue if not a.is_hydrogen() and a.altloc in ("\0", "A", "1")] or list(residue)
-    weights = [a.element.weight * _MASS_WITH_HYDROGENS for a in atoms]
+    weights = [0.0 if a.element.name == "X" else a.element.weight * _MASS_WITH_HYDROGENS for a in atoms]
     whole = _chain_residue_mass(residue, atoms)
-    scale = whole / sum(weights) if whole else 1.0
-    return [((a.pos.x, a.pos.y, a.pos.z), w * scale) for a, w in zip(atoms, weights, strict=True)]
+    scale = whole / sum(weights) if whole and sum(weights) > 0 else 1.0
+    # An element that is not known weighs nothing, and says nothing of where mass is.
+    return [((a.pos.x, a.pos.y, a.pos.z), w * scale) for a, w in zip(atoms, weights, strict=True) if w > 0]
 
 
 def _chain_residue_mass(residue: gemmi.Residue, atoms: list[gemmi.Atom]) -> float | None:

@@ -16,16 +16,21 @@ import numpy as np
 from scipy import ndimage
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.structures.judging import judged_map, require_molecule_sized
 from tomotwin_core.structures.membrane_frame import MembraneFrame
 from tomotwin_core.tomogram import open_tomogram, resample
 
 SCATTERING_A_PER_DA = 0.091
 # 47.878 V A^2 per A of scattering length (h^2 / 2 pi m e, Kirkland 2010).
 POTENTIAL_V_A3_PER_DA = 47.878 * SCATTERING_A_PER_DA
+# A giant virus has as much; a grid of more is asked for by mistake.
+WIDEST_MOLECULE_A = 2500.0
 # A residue seen through its CA alone is a blob of about this standard deviation.
 POINT_SIGMA_A = 4.0
 # Mass that a contour at this share of the maximum leaves out is solvent tail, not molecule.
 _EXTENT_FRACTION = 0.2
+# A grid of so many voxels a side takes 8 GB.
+_MOST_VOXELS = 1000
 _PROTEIN_A3_PER_DA = 1.21
 # Maps of single-particle work are finer than any tomogram; at 10 A nothing below the working size is seen.
 _FINEST_MAP_A, _WORKING_VOXEL_A = 0.2, 4.0
@@ -68,8 +73,15 @@ def density_from_points(
     xyz_A (n, 3) x, y, z; mass_Da (n,). The grid is the smallest cube of odd edge that holds the molecule, centred on
     its centre of mass.
     """
+    if float(np.ptp(xyz_A, axis=0).max()) / voxel_size_A > _MOST_VOXELS:
+        raise UserError(f"a molecule of more than {_MOST_VOXELS} voxels of {voxel_size_A:g} A a side is too large; give coarser voxels")
     centre = (xyz_A * mass_Da[:, None]).sum(0) / mass_Da.sum()
     zyx = ((xyz_A - centre) / voxel_size_A)[:, ::-1]
+    widest = 2 * float(np.abs(zyx).max()) * voxel_size_A
+    if not widest <= WIDEST_MOLECULE_A:
+        raise UserError(
+            f"the atoms reach {widest / 2:.3g} A from their middle, which no molecule does: correct their coordinates"
+        )
     half = int(np.ceil(np.abs(zyx).max() + 3 * sigma_A / voxel_size_A)) + 1
     edge = 2 * half + 1
     grid = np.zeros(edge**3)
@@ -160,11 +172,12 @@ def read_density_map(
     dark: bool = False,
     bilayer_at_A: float | None = None,
 ) -> Density:
-    """An MRC map as a Density, molecule bright unless `dark`; an empty or constant map is refused in one sentence."""
+    """An MRC map as a Density, molecule bright unless `dark`; what cannot be the map of a molecule is refused."""
     source = open_tomogram(path, voxel_size_A=voxel_size_A, finest_A=_FINEST_MAP_A)
+    require_molecule_sized(path, source.shape, source.voxel_size_A)
     volume = source.slab(0, source.shape[0])
     if float(np.ptp(volume)) == 0.0:
         raise UserError(f"{path}: the map is constant; give a density map of one molecule")
     size = max(source.voxel_size_A, _WORKING_VOXEL_A)
-    volume = resample(-volume if dark else volume, source.voxel_size_A, size)
+    volume = judged_map(path, resample(-volume if dark else volume, source.voxel_size_A, size), size)
     return density_from_map(volume, size, mass_kDa, bilayer_at_A)

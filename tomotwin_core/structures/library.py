@@ -8,21 +8,54 @@ package and is computed from public structures by `tomotwin library build`.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from tomotwin_core.checked import Diameter, Name, Number, Schema, Tuple, VoxelSize, checked, read_json
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.membrane_frame import MembraneFrame
 
 RELEASED_LIBRARY = Path(__file__).parent / "data" / "library.npz"
+
+
+# A molecule of 1000 A in voxels of 1 A.
+_MOST_VOXELS = 1000**3
+_Vector = Annotated[tuple[Number, Number, Number], Tuple]
+
+
+class _Entry(Schema):
+    id: Name
+    name: str
+    mass_kDa: Annotated[Number, Field(gt=0, lt=1e7)]
+    diameter_A: Diameter
+    voxel_size_A: VoxelSize
+    sigma_A: Annotated[Number, Field(ge=0, lt=1000)]
+    da_per_grey: Annotated[Number, Field(gt=0, lt=1e9)]
+    source: str
+    licence: str
+    kind: str = "soluble"
+    family: int = -1
+    split: str = "train"
+    lookalikes: Annotated[tuple[str, ...], Tuple] = ()
+    nearest_train: Number = 0.0
+    membrane_normal: _Vector | None = None
+    membrane_centre_A: _Vector | None = None
+    membrane_confidence: Number | None = None
+    membrane_energy_kcal_per_mol: Number | None = None
+
+
+class _Manifest(Schema):
+    entries: list[_Entry]
 
 
 @dataclass(frozen=True)
@@ -130,18 +163,36 @@ def load_library(path: Path | str | None = None) -> DensityLibrary:
 @lru_cache(maxsize=4)
 def _load(path: Path) -> DensityLibrary:
     manifest_path = path.with_suffix(".json")
+    hint = "make one with `tomotwin library build`"
     if not path.is_file() or not manifest_path.is_file():
-        raise UserError(
-            f"{path}: no density library there (NAME.npz and NAME.json); make one with `tomotwin library build`"
-        )
+        raise UserError(f"{path}: no density library there (NAME.npz and NAME.json); {hint}")
+    content = read_json(manifest_path, "the manifest of a density library", hint)
+    sure = checked(_Manifest, content, manifest_path, "the manifest of a density library", hint)
+    entries = {e.id: LibraryEntry(**e.model_dump()) for e in sure.entries}
+    if len(entries) < len(sure.entries):
+        raise UserError(f"{manifest_path}: two of its molecules have one id; {hint}")
     try:
-        entries = {e["id"]: LibraryEntry(**_fields(e)) for e in json.loads(manifest_path.read_text())["entries"]}
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {i: archive[i] for i in entries}
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a density library ({error}); make one with `tomotwin library build`") from error
+        with zipfile.ZipFile(path) as archive:
+            arrays = {i: _array(archive, f"{i}.npy") for i in entries}
+    except (ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a density library ({str(error)[:100]}); {hint}") from error
     return DensityLibrary(entries, arrays)
 
 
-def _fields(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One molecule's grey values [z, y, x]; ValueError where the header asks for anything else, before it is allocated."""
+    stated = archive.getinfo(name).file_size
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(stream)
+        size = math.prod(shape)
+        if dtype != np.uint8 or len(shape) != 3 or not 0 < size <= min(stated, _MOST_VOXELS) or fortran:
+            raise ValueError(f"{name} is no density: {dtype} of {shape}")
+        content = stream.read(size)
+    if len(content) < size:
+        raise ValueError(f"{name} is cut short")
+    values = np.frombuffer(content, np.uint8).reshape(shape)
+    if not values.any():
+        raise ValueError(f"{name} is empty")
+    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import tempfile
 import urllib.error
 import urllib.request
@@ -49,7 +50,7 @@ def density_from_structure(path: Path, voxel_size_A: float) -> Density:
 
 
 def _from_rcsb(pdb_id: str) -> Density:
-    if not (4 <= len(pdb_id) <= 12 and pdb_id.replace("_", "").isalnum()):
+    if not (4 <= len(pdb_id) <= 12 and pdb_id.isascii() and pdb_id.replace("_", "").isalnum()):
         raise UserError(f"pdb:{pdb_id}: not a PDB id; give four characters as in pdb:4v6x")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"{pdb_id}.cif.gz"
@@ -59,7 +60,7 @@ def _from_rcsb(pdb_id: str) -> Density:
 
 def _from_emdb(emdb_id: str, mass_kDa: float | None) -> Density:
     number = emdb_id.upper().removeprefix("EMD-")
-    if not (number.isdigit() and 4 <= len(number) <= 5):
+    if not (number.isascii() and number.isdigit() and 4 <= len(number) <= 5):
         raise UserError(f"emdb:{emdb_id}: not an EMDB id; give its four or five digits as in emdb:2660")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"emd_{number}.map.gz"
@@ -71,5 +72,5 @@ def _fetch(url: str, target: Path, source: str, what: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as reply:
             target.write_bytes(reply.read())
-    except (urllib.error.URLError, OSError, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise UserError(f"{source}: {url} could not be fetched ({error}); give the {what} as a file instead") from error

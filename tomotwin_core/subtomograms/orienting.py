@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
@@ -101,15 +102,29 @@ def orient(
     settings = settings or OrientingSettings()
     picks = picks.to_voxel_size(source.voxel_size_A, source.shape)
     search = _Search.of(source, density, acquisition, settings, device)
+    search.factored  # noqa: B018 - before threads want it
     # On a CPU the arrays of one place are too small to be shared out.
     searched = (side_by_side if torch.device(device).type == "cpu" else map)(search.at, picks.xyz)
-    found = list(progress(searched, len(picks), "orienting", "picks"))
-    return replace(
-        picks,
-        xyz=np.array([one.xyz for one in found]).reshape(-1, 3),
-        rotation=np.array([one.rotation for one in found]).reshape(-1, 3, 3),
-        correlation=np.array([one.correlation for one in found], np.float32),
-    )
+    return _with(picks, list(progress(searched, len(picks), "orienting", "picks")))
+
+
+def refine(
+    source: TomogramSource,
+    oriented: Coordinates,
+    density: Density,
+    acquisition: Acquisition,
+    settings: OrientingSettings | None = None,
+    device: str = "cpu",
+) -> Coordinates:
+    """Positions that have orientations already, brought uphill from these by the fine part of `orient`: better orientations,
+    centres between voxels, and their correlations."""
+    settings = settings or OrientingSettings()
+    oriented = oriented.to_voxel_size(source.voxel_size_A, source.shape)
+    assert oriented.rotation is not None
+    search = _Search.of(source, density, acquisition, settings, device)
+    starts = [_Found(xyz, turn, 0.0) for xyz, turn in zip(oriented.xyz, oriented.rotation, strict=True)]
+    searched = (side_by_side if torch.device(device).type == "cpu" else map)(search.uphill, [[one] for one in starts])
+    return _with(oriented, list(searched))
 
 
 def orient_with_background(
@@ -171,6 +186,16 @@ class _Found:
     correlation: float
 
 
+def _with(picks: Coordinates, found: list[_Found]) -> Coordinates:
+    """Picks as they were found."""
+    return replace(
+        picks,
+        xyz=np.array([one.xyz for one in found]).reshape(-1, 3),
+        rotation=np.array([one.rotation for one in found]).reshape(-1, 3, 3),
+        correlation=np.array([one.correlation for one in found], np.float32),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Search:
     """Everything about a molecule and a tomogram that is the same for all picks."""
@@ -181,8 +206,6 @@ class _Search:
     coarse: Imager
     fine: Imager
     rotations: NDArray[np.float64]
-    weights: torch.Tensor
-    basis: torch.Tensor
 
     @classmethod
     def of(
@@ -199,13 +222,21 @@ class _Search:
 
         coarse = imager(settings.low_pass_A / 3)
         rotations = uniform_rotations(settings.step_deg)
-        weights, basis, _ = factors(coarse.templates(rotations))
-        return cls(source, settings, device, coarse, imager(settings.low_pass_A / 4), rotations, weights, basis)
+        return cls(source, settings, device, coarse, imager(settings.low_pass_A / 4), rotations)
+
+    @cached_property
+    def factored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and basis of the coarse templates."""
+        weights, basis, _ = factors(self.coarse.templates(self.rotations))
+        return weights, basis
 
     def at(self, xyz: NDArray[np.float64]) -> _Found:
         """The best orientation and centre about a place (x, y, z) in the tomogram's voxels."""
-        candidates = list(self._coarsely(xyz))
-        patch, first = self._patch(xyz, self.fine)
+        return self.uphill(list(self._coarsely(xyz)))
+
+    def uphill(self, candidates: list[_Found]) -> _Found:
+        """The best that is reached from any of some orientations and centres near each other."""
+        patch, first = self._patch(candidates[0].xyz, self.fine)
         factor = self.fine.voxel_size_A / self.source.voxel_size_A
         reach = int(np.ceil(self.coarse.voxel_size_A / self.fine.voxel_size_A))
         step = self.settings.step_deg / 2
@@ -227,7 +258,8 @@ class _Search:
         factor = self.coarse.voxel_size_A / self.source.voxel_size_A
         reach = round(self.settings.shift_A / self.coarse.voxel_size_A)
         windows, places = _windows(patch, np.round((xyz - first) / factor), reach, self.coarse)
-        scores = (windows @ self.basis.T) @ self.weights.T
+        weights, basis = self.factored
+        scores = (windows @ basis.T) @ weights.T
         top, where = scores.max(dim=0)
         score, at = top.cpu().numpy(), where.cpu().numpy()
         left = np.ones(len(score), bool)

@@ -11,6 +11,7 @@ orientation costs a turn and two Fourier transforms of a small box.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,9 @@ class Imager:
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
         # grid_sample counts from -1 to 1 between the middles of the outermost voxels.
         scale = voxel_size_A / density.voxel_size_A / ((density.values.shape[0] - 1) / 2)
-        values = torch.from_numpy(low_passed(density, voxel_size_A).astype(np.float32)).to(device)[None, None]
+        # Da per voxel of the tomogram, as the microscope counts.
+        da_per_voxel = low_passed(density, voxel_size_A) * (voxel_size_A / density.voxel_size_A) ** 3
+        values = torch.from_numpy(da_per_voxel.astype(np.float32)).to(device)[None, None]
         places = torch.stack((x, y, z), dim=-1).float() * scale
         return cls(mask, voxel_size_A, values, places, transfer, torch.from_numpy(mask).to(device))
 
@@ -91,8 +94,16 @@ class Imager:
 
         rotations : (n, 3, 3), matrices R with x_tomogram = R @ x_reference.
         """
+        return torch.cat([one / one.norm(dim=1, keepdim=True) for one in self._imaged(rotations)])
+
+    def length(self, rotations: NDArray[np.float64]) -> float:
+        """The mean length of these templates before they are brought to 1, as the microscope makes them: how strong the
+        molecule is in the tomogram, whose unit is relative counts."""
+        return float(torch.cat([one.norm(dim=1) for one in self._imaged(rotations)]).mean())
+
+    def _imaged(self, rotations: NDArray[np.float64]) -> Iterator[torch.Tensor]:
+        """Templates of mean 0, some at a time."""
         edge, box = self.mask.shape[0], self._transfer.shape[0]
-        made = []
         for turn in torch.from_numpy(rotations).float().to(self._places.device).split(_TEMPLATES_AT_ONCE):
             # The reference's place is R^T x: row vectors times R.
             grid = torch.einsum("zyxi,nij->nzyxj", self._places, turn)
@@ -100,9 +111,7 @@ class Imager:
             turned = torch.nn.functional.grid_sample(values, grid, align_corners=True)
             spectrum = torch.fft.rfftn(turned[:, 0], s=(box,) * 3, dim=(1, 2, 3)) * self._transfer
             imaged = torch.fft.irfftn(spectrum, s=(box,) * 3, dim=(1, 2, 3))[:, :edge, :edge, :edge][:, self._inside]
-            imaged = imaged - imaged.mean(1, keepdim=True)
-            made.append(imaged / imaged.norm(dim=1, keepdim=True))
-        return torch.cat(made)
+            yield imaged - imaged.mean(1, keepdim=True)
 
 
 def uniform_rotations(step_deg: float) -> NDArray[np.float64]:

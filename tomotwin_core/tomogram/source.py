@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.remarks import remark
+from tomotwin_core.tomogram.stored import planes_of, require_whole
 
 VOXEL_SIZE_RANGE_A = (1.0, 45.0)
 
@@ -33,6 +35,10 @@ _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _ENDINGS = (".mrc", ".rec", ".map", ".st", ".tif", ".tiff")
 _IMOD_STAMP = 1146047817
 _CHECK_PLANES = 16
+# Grey values whose squares float32 still holds.
+_MOST = 1e18
+# Thinner than this along an axis is a tomogram of nothing, A.
+_THINNEST_A = 50.0
 
 
 class Voxels(Protocol):
@@ -73,11 +79,13 @@ class TomogramSource:
     @property
     def voxels(self) -> NDArray[Any]:
         """All voxels [z, y, x] as stored, mapped from the file: what is not indexed is not read. Not checked for NaN."""
+        require_whole(self.path, self._data)
         return self._data
 
     def slab(self, z0: int, z1: int) -> NDArray[np.float32]:
         """Planes z0 up to, not including, z1 as float32 [z, y, x]; a `UserError` when they hold NaN or infinity."""
-        slab = np.array(self._data[z0:z1], dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):
+            slab = np.array(planes_of(self.path, self._data, z0, z1), dtype=np.float32, order="C")
         # One sum finds any NaN or infinity at a fraction of the memory of isfinite; float64 so that it cannot overflow.
         with np.errstate(invalid="ignore"):
             total = float(slab.sum(dtype=np.float64))
@@ -92,7 +100,7 @@ class TomogramSource:
         """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite or all the same."""
         first: float | None = None
         for z0 in range(0, self.shape[0], _CHECK_PLANES):
-            slab = self.slab(z0, z0 + _CHECK_PLANES)
+            slab = self._computable(self.slab(z0, z0 + _CHECK_PLANES))
             if first is None:
                 first = float(slab.flat[0])
             if bool(np.any(slab != np.float32(first))):
@@ -102,7 +110,23 @@ class TomogramSource:
                 f"{self.path} is empty: every voxel has the value {first:g}; check how the tomogram was reconstructed."
             )
         for z1 in range(z0 + _CHECK_PLANES, self.shape[0], _CHECK_PLANES):
-            self.slab(z1, z1 + _CHECK_PLANES)
+            self._computable(self.slab(z1, z1 + _CHECK_PLANES))
+        thinnest = min(range(3), key=lambda axis: self.shape[axis])
+        if self.shape[thinnest] * self.voxel_size_A < _THINNEST_A:
+            remark(
+                f"{self.path} is {self.shape[thinnest]} voxels ({self.shape[thinnest] * self.voxel_size_A:.0f} A) along "
+                f"{'zyx'[thinnest]}, less than a molecule: is it a whole tomogram?"
+            )
+
+    def _computable(self, slab: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The slab; UserError where its values are so large that their squares are infinite."""
+        most = max(float(slab.max()), -float(slab.min()))
+        if most > _MOST:
+            raise UserError(
+                f"{self.path} has voxels of {most:.3g}, which cannot be computed with: replace them (for example with the mean) "
+                "or reconstruct the tomogram again."
+            )
+        return slab
 
 
 def open_tomogram(
@@ -134,6 +158,10 @@ def open_tomogram(
         data, header_size = _read_tiff(file), None
     else:
         data, header_size = _map_mrc(file)
+    if data.ndim == 4 and min(data.shape) > 1:
+        raise UserError(
+            f"{file} is a stack of {data.shape[0]} volumes or of colours: give one tomogram of grey values."
+        )
     if data.ndim != 3 or min(data.shape) < 2:
         shown = " x ".join(str(n) for n in data.shape[::-1])
         raise UserError(f"{file} is not a volume but an image ({shown} voxels): give a reconstructed 3D tomogram.")
@@ -221,11 +249,20 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     try:
         if zipped:
             with gzip.open(file) as stream:
-                content = stream.read()
-            head, size = content[:_HEADER_BYTES], len(content)
+                head = stream.read(_HEADER_BYTES)
+                try:
+                    promised = _promised_bytes(file, head)
+                except UserError:
+                    stream.read(_HEADER_BYTES * _HEADER_BYTES)  # says whether that is all, or cut
+                    raise
+                # No more than its header promises: what is packed can be a thousand times as large.
+                content = head + stream.read(max(promised - len(head), 0))
+            size = len(content)
         else:
             with file.open("rb") as stream:
                 head = stream.read(_HEADER_BYTES)
+                if len(head) < _HEADER_BYTES:
+                    stream.read(1)  # says whether that is all, or cut
             content, size = b"", file.stat().st_size
     except EOFError:
         raise UserError(f"{file} is truncated: copy or download it again.") from None
@@ -235,6 +272,7 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         raise UserError(f"{file} cannot be read (permission denied): change its permissions.") from None
     header = _parse_header(file, head)
     dtype = _stored_dtype(file, header)
+    _require_one_volume(file, header)
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
     offset = _HEADER_BYTES + max(int(header["nsymbt"]), 0)
     needed = offset + math.prod(shape) * dtype.itemsize
@@ -247,11 +285,20 @@ def _map_mrc(file: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         data = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
     else:
         data = np.memmap(file, dtype, "r", offset, shape)
+    if _sign_is_open(header):
+        data = _of_either_sign(data)
     # Columns, rows and sections may be any of the three axes; almost always they are x, y and z.
     axes = [int(header[name]) for name in ("maps", "mapr", "mapc")]
     if sorted(axes) == [1, 2, 3]:
         data = data.transpose([axes.index(axis) for axis in (3, 2, 1)])
     return data, _header_voxel_size(header)
+
+
+def _promised_bytes(file: Path, head: bytes) -> int:
+    """Length of a file with such a header, in bytes."""
+    header = _parse_header(file, head)
+    sides = [int(header[name]) for name in ("nz", "ny", "nx")]
+    return _HEADER_BYTES + max(int(header["nsymbt"]), 0) + math.prod(sides) * _stored_dtype(file, header).itemsize
 
 
 def _parse_header(file: Path, head: bytes) -> np.void:
@@ -272,12 +319,57 @@ def _stored_dtype(file: Path, header: np.void) -> np.dtype[Any]:
         raise UserError(f"{file} holds {kind}, which is not a tomogram: give one stored as integers or real numbers.")
     big = header.dtype["mode"] == np.dtype(">i4")
     name = _MODES[mode]
-    if mode == 0:
-        # IMOD once wrote unsigned bytes; its stamp and the first bit of a flag say which (bytes 152-159 of the file).
-        stamp, flags = np.frombuffer(header.tobytes(), ">i4" if big else "<i4", 2, 152)
-        if int(stamp) == _IMOD_STAMP and not int(flags) & 1:
-            name = "u1"
+    stamp, flags = _imod_stamp(header)
+    if mode == 0 and stamp:
+        # IMOD once wrote unsigned bytes; its stamp and the first bit of a flag say which.
+        name = "i1" if flags & 1 else "u1"
+    elif mode == 0 and _header_range(header)[1] > 127:
+        name = "u1"
+    elif mode == 1 and _header_range(header)[1] > 32767:
+        name = "u2"
+    elif mode == 6 and _header_range(header)[0] < 0:
+        name = "i2"
     return np.dtype((">" if big else "<") + name)
+
+
+def _imod_stamp(header: np.void) -> tuple[bool, int]:
+    """Whether IMOD wrote the file, and its flags (bytes 152-159 of the file)."""
+    big = header.dtype["mode"] == np.dtype(">i4")
+    stamp, flags = np.frombuffer(header.tobytes(), ">i4" if big else "<i4", 2, 152)
+    return int(stamp) == _IMOD_STAMP, int(flags)
+
+
+def _header_range(header: np.void) -> tuple[float, float]:
+    """Least and largest voxel, as far as the header says them: dmax < dmin stands for neither (Cheng et al. 2015)."""
+    low, high = float(header["dmin"]), float(header["dmax"])
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else (0.0, 0.0)
+
+
+def _sign_is_open(header: np.void) -> bool:
+    """Whether nothing says if the bytes of a file have a sign: no stamp of IMOD, no least and largest voxel."""
+    return int(header["mode"]) == 0 and not _imod_stamp(header)[0] and _header_range(header) == (0.0, 0.0)
+
+
+def _of_either_sign(data: NDArray[Any]) -> NDArray[Any]:
+    """Bytes with the sign that makes them a tomogram: taken wrongly, one heap of grey values becomes two far apart.
+
+    Where all of them are one heap either way the two are 256 apart, which says nothing to anybody.
+    """
+    planes = np.linspace(0, len(data) - 1, min(len(data), _CHECK_PLANES)).round().astype(int)
+    sample = np.ascontiguousarray(data[np.unique(planes)])
+    signed, unsigned = (float(sample.view(kind).std(dtype=np.float64)) for kind in (np.int8, np.uint8))
+    return data.view(np.uint8) if unsigned < signed else data
+
+
+def _require_one_volume(file: Path, header: np.void) -> None:
+    """A `UserError` for a stack of volumes, a remark for what says it is a stack of images (Cheng et al. 2015: ISPG, MZ)."""
+    group, planes, of_one = int(header["ispg"]), int(header["nz"]), int(header["mz"])
+    if 401 <= group <= 630 and 0 < of_one < planes:
+        raise UserError(f"{file} is a stack of {planes // of_one} volumes of {of_one} planes: give one tomogram.")
+    if group == 0 and of_one == 1 and planes > 1:
+        remark(
+            f"{file} says that it is a stack of {planes} images, such as a tilt series: is it a reconstructed tomogram?"
+        )
 
 
 def _header_voxel_size(header: np.void) -> tuple[float, float, float]:
@@ -295,6 +387,8 @@ def _read_tiff(file: Path) -> NDArray[Any]:
         raise UserError(f"{file} needs the package tifffile to be read: install it, or convert to MRC.") from None
     try:
         data = np.squeeze(np.asarray(tifffile.imread(file)))
-    except (tifffile.TiffFileError, ValueError, OSError):
+    except (MemoryError, PermissionError):
+        raise
+    except Exception:  # tifffile raises whatever it likes on what is none, or half of one
         raise UserError(f"{file} is not a TIFF volume that can be read: convert it to MRC.") from None
     return data

@@ -64,7 +64,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return []
     with open(file, newline="") as lines:
         # A kill in the middle of a line leaves one that is short: its missing cells are None.
-        return [row for row in csv.DictReader(lines) if None not in row.values() and row["step"].isdigit()]
+        return [row for row in csv.DictReader(lines) if None not in row.values() and row["step"].isdecimal()]
 
 
 def _append(file: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

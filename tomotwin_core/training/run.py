@@ -44,11 +44,13 @@ def prepare(
     trained = sorted({*source.species, *(model.card.get("training", {}).get("species_trained", []) if model else [])})
     validator = _validator(shared, plan, library, trained, device) if world.writes else None
     if world.writes:
-        write_settings(out / "settings.toml", plan, "Settings of this run: `tomotwin train settings.toml --out DIR`.")
         world.wait()
     held_out = [i for i in library.ids("heldout") if i not in trained]
     network = widened(model.network, plan.network, plan.training.seed) if model else None
-    return Trainer(out, plan, source, network, device, world, validator, held_out)
+    trainer = Trainer(out, plan, source, network, device, world, validator, held_out)
+    if world.writes:  # now that they fit the state in the folder: else they would describe a run that they are not of
+        write_settings(out / "settings.toml", plan, "Settings of this run: `tomotwin train settings.toml --out DIR`.")
+    return trainer
 
 
 def _validator(

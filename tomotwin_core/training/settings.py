@@ -61,7 +61,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within("training", self, steps=(1, None), workers=(0, None), seed=(0, None), reuse=(1, None), buffer=(1, None))
+        _within("training", self, steps=(1, None), workers=(0, 1024), seed=(0, 2**32 - 1), reuse=(1, None), buffer=(1, None))
         _within("training", self, checkpoint_every=(1, None), log_every=(1, None), plateau_every=(1, None))
         _within("training", self, warmup=(0, None), plateau_patience=(1, None), plateau_factor=(0.01, 0.99))
         _within("training", self, learning_rate=(1e-9, 1), weight_decay=(0, 1), ema_decay=(0, 0.999999))
@@ -214,7 +214,7 @@ class ValidationSettings:
 
     def __post_init__(self) -> None:
         _within("validation", self, every=(0, None), seen=(0, None), unseen=(0, None), examples=(1, None))
-        _within("validation", self, copies=(2, None), per_tomogram=(1, None), seed=(0, None))
+        _within("validation", self, copies=(2, None), per_tomogram=(1, None), seed=(0, 2**32 - 1))
         if self.every and self.seen < 2:
             raise UserError("validation.seen: give at least 2, the best model is chosen by them")
 
@@ -238,6 +238,9 @@ class TrainingPlan:
                 f"stream.shape = {' '.join(map(str, self.stream.shape))}: a mini-tomogram must be wider than the "
                 f"network's window, {WINDOW + 3} voxels at least"
             )
+        for name, shape in (("stream", self.stream.shape), ("validation", self.validation.shape)):
+            if max(shape) > _LONGEST_SIDE:
+                raise UserError(f"{name}.shape = {' '.join(map(str, shape))}: {_LONGEST_SIDE} voxels a side at most")
         if self.stream.species < 2:
             raise UserError(f"stream.species = {self.stream.species}: give at least 2 species for a step")
         _within("stream", self.stream, invented=(0, 1), usual=(0, 1))
@@ -272,6 +275,8 @@ def paper_recipe() -> TrainingPlan:
     )
 
 
+# Of a simulated tomogram of 10 A voxels: 10 micrometres.
+_LONGEST_SIDE = 1000
 RECIPES = {"tomotwin": TrainingPlan, "paper": paper_recipe}
 
 

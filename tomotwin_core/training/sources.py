@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 
 from tomotwin_core.coordinates import Coordinates, read_all_coordinates
 from tomotwin_core.errors import UserError
-from tomotwin_core.files import atomic_path
+from tomotwin_core.files import atomic_path, content_of
 from tomotwin_core.model.network import WINDOW
 from tomotwin_core.progress import progress
+from tomotwin_core.side_by_side import end_with_parent
 from tomotwin_core.structures.library import DensityLibrary
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource, open_tomogram, tomogram_name
 from tomotwin_core.training.batches import PartlyListed
@@ -60,7 +61,7 @@ class LiveSource:
             batch_size=None,
             num_workers=s.workers,
             prefetch_factor=4 if s.workers else None,
-            worker_init_fn=_deaf_to_interrupts,
+            worker_init_fn=_as_a_worker,
         )
         return reused(iter(loader), s.reuse, s.buffer, np.random.default_rng((s.seed, step, 1, rank)))
 
@@ -263,7 +264,7 @@ def _joined(found: list[ListedTomogram]) -> list[ListedTomogram]:
 
 def normalised_on_disk(source: TomogramSource, contrast: str, cache: Path) -> np.ndarray:
     """The tomogram as the network sees it, mapped from a file in the cache, float16 [z, y, x]."""
-    stamp = f"{source.name}-{int(source.path.stat().st_mtime)}-{source.voxel_size_A:.3f}-{contrast}"
+    stamp = f"{source.name}-{content_of(source.path)[:16]}-{source.voxel_size_A:.3f}-{contrast}"
     file = cache / f"{stamp}.npy"
     if not file.is_file():
         source.check()
@@ -277,6 +278,8 @@ def normalised_on_disk(source: TomogramSource, contrast: str, cache: Path) -> np
     return np.load(file, mmap_mode="r")
 
 
-def _deaf_to_interrupts(_: int) -> None:
-    """Ctrl-C reaches the whole process group; only the trainer answers to it, by saving."""
+def _as_a_worker(_: int) -> None:
+    """Ctrl-C reaches the whole process group; only the trainer answers to it, by saving. A worker ends with its trainer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()

@@ -10,16 +10,42 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 
-from tomotwin_core.errors import UserError
-from tomotwin_core.model.checkpoint import read_safetensors, write_safetensors
+from tomotwin_core.checked import Count, Number, Schema, checked
+from tomotwin_core.model.checkpoint import header_of, read_safetensors, require_finite, write_safetensors
 
 # Of a file, with room for its header.
 MOST_BYTES = 16_000_000 - 100_000
 _NAME = "last.safetensors"
+
+
+_Part = Annotated[str, Field(pattern=r"^last\.\d{1,15}\.\d{1,6}\.safetensors$")]
+
+
+class _Schedule(Schema):
+    factor: Annotated[Number, Field(gt=0, le=1)]
+    best: Number | None
+    waited: Count
+    looked: list[Number]
+
+
+class _Counters(Schema):
+    """What is not there the trainer misses, where it needs it."""
+
+    step: Count
+    particles: Count = 0
+    seconds: Annotated[Number, Field(ge=0)] = 0.0
+    n_averaged: Count = 0
+    schedule: _Schedule | None = None
+    best: dict[str, Number] = {}
+
+
+class _Parts(Schema):
+    names: list[_Part]
 
 
 def write_state(folder: Path, tensors: dict[str, torch.Tensor], counters: dict[str, Any]) -> None:
@@ -48,11 +74,11 @@ def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] |
     if not file.is_file():
         return None
     tensors, metadata = read_safetensors(file, "a training state")
-    try:
-        counters = json.loads(metadata["counters"])
-        parts = json.loads(metadata.get("parts", "[]"))
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{file}: not a training state; give another --out folder") from error
-    for name in parts:
+    hint = "give another --out folder"
+    counters = header_of(metadata, "counters", file, "a training state", hint)
+    sure = checked(_Counters, counters, file, "a training state", hint)
+    parts = header_of({"parts": "[]", **metadata}, "parts", file, "a training state", hint)
+    for name in checked(_Parts, {"names": parts}, file, "a training state", hint).names:
         tensors |= read_safetensors(folder / name, "a part of the training state")[0]
-    return tensors, counters
+    require_finite(tensors, file, hint)
+    return tensors, {**counters, **sure.model_dump(exclude_unset=True)}

@@ -48,6 +48,8 @@ from tomotwin_core.training.state import MOST_BYTES, read_state, write_state
 from tomotwin_core.training.stream import label_in_world
 from tomotwin_core.training.validation import summary
 
+FILES = ("last*.safetensors", "model.*", "best.*", "settings.toml", "*.csv", "curves.png", "cache/*.npy")
+"""Patterns of what a run writes into its folder."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 Validator = Callable[[EmbeddingNetwork], list[dict[str, Any]]]
 
@@ -308,12 +310,14 @@ class Trainer:
                 "settings it was made with"
             ) from error
         self.best = counters.get("best", {})
-        if "schedule" in counters:
+        if counters.get("schedule"):
             self.schedule.restore(counters["schedule"])
         for name, parameter in self._parameters():
             moments = {
                 key: tensors[f"optimizer.{name}.{key}"] for key in _MOMENTS if f"optimizer.{name}.{key}" in tensors
             }
+            if any(value.shape != parameter.shape for value in moments.values()):
+                raise UserError(f"{self.out / 'last.safetensors'}: does not fit these settings; give another --out folder")
             if moments:
                 # In the parameter's own memory order, as the optimiser makes them.
                 self.optimizer.state[parameter] = {

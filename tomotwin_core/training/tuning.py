@@ -26,10 +26,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.locks import alone_in
 from tomotwin_core.model.network import NetworkSettings
 from tomotwin_core.toml_settings import write_settings
 from tomotwin_core.training.run import prepare
 from tomotwin_core.training.settings import LOSSES, TrainingPlan
+from tomotwin_core.training.trainer import FILES
 
 SEARCHED = ("loss", "network", "rate", "batch", "augmentation")
 # Looked at by others every so often; a trial silent for three times as long counts as dead.
@@ -70,14 +72,16 @@ def tune(
     def objective(trial: Trial) -> float:
         folder = out / f"trial_{_number(trial):04d}"
         tried = suggested(trial, short, searched)
-        trainer = prepare(folder, tried, library, None, device, shared=out)
 
         def report(step: int, figures: dict[str, float]) -> None:
             trial.report(figures[_FIGURE], step)
             if step < steps and trial.should_prune():
                 raise optuna.TrialPruned
 
-        if not trainer.run(report):
+        with alone_in(folder, FILES):
+            trainer = prepare(folder, tried, library, None, device, shared=out)
+            finished = trainer.run(report)
+        if not finished:
             take_up_again(study, trial)
             raise _Interrupted
         return float(trainer.best[_FIGURE])

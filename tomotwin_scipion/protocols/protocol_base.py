@@ -96,7 +96,7 @@ class TwinProtocol(EMProtocol):
     @staticmethod
     def _digest(*settings: Any) -> str:
         """Eight letters that change when a setting does; for the arguments of steps."""
-        return hashlib.md5(json.dumps(settings, default=str).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
 
     def _lost(self, *paths: str) -> str:
         """For the digest of steps that Scipion skips where they were done before: nothing as long as the results of a run that

@@ -74,6 +74,8 @@ def match_template(
     step_deg: float = 15.0,
     contrast: Literal["dark", "bright"] = "dark",
     device: str = "cpu",
+    memory_bytes: float | None = None,
+    told: bool = True,
 ) -> TemplateMatch:
     """Correlate a tomogram with a molecule in all orientations.
 
@@ -92,6 +94,10 @@ def match_template(
         Of protein in the tomogram.
     device : str
         Where torch computes.
+    memory_bytes : float, optional
+        About how much memory correlations may take; `MEMORY_BYTES` where it is not given.
+    told : bool
+        Whether progress is shown.
     """
     rotations = uniform_rotations(step_deg)
     imager = Imager.of(density, voxel_size_A, acquisition, device)
@@ -103,10 +109,12 @@ def match_template(
     score, best = np.empty(volume.shape, np.float32), np.empty(volume.shape, np.int32)
     gram, squares = weights.T @ weights, 0.0
     depth, height, width = volume.shape
-    planes = max(1, int(MEMORY_BYTES / (4 * len(basis) * height * width)))
+    planes = max(1, int((memory_bytes or MEMORY_BYTES) / (4 * len(basis) * height * width)))
     columns = _COLUMNS_CPU if torch.device(device).type == "cpu" else _COLUMNS_GPU
     slabs = _normalised_slabs(signed, mask, basis, planes)
-    for z0, maps in progress(slabs, desc="matching", unit="slabs", total=-(-depth // planes)):
+    if told:
+        slabs = iter(progress(slabs, desc="matching", unit="slabs", total=-(-depth // planes)))
+    for z0, maps in slabs:
         flat = maps.flatten(1)
         top = flat.new_empty(flat.shape[1])
         where = torch.empty(flat.shape[1], dtype=torch.long, device=device)

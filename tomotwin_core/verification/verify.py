@@ -1,0 +1,254 @@
+"""Places -> verified picks: each place is matched with the targets' densities, and they compete on that.
+
+    targets' densities, decoys (decoys.py)
+    places      the best peaks of the embedding's similarity, and those of coarse matching (places.py)
+    matches     at each place in all orientations (matcher.py): correlation, strength, centre
+    scores      correlations of usual strength; each place goes to the target that explains it best (competition.py)
+    rates       how probable each is, beside what the decoys' matches come to (rates.py)
+    picks       the probable ones uphill to finer orientations and centres (subtomograms/orienting.py)
+
+All of it knows the tomogram alone, whatever the network makes of it: raw, deconvolved or denoised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomotwin_core.coordinates import Coordinates
+from tomotwin_core.picking.discovery import false_discovery_rates
+from tomotwin_core.progress import progress
+from tomotwin_core.regions import Region
+from tomotwin_core.side_by_side import side_by_side
+from tomotwin_core.simulation.acquisition import Acquisition
+from tomotwin_core.structures.density import Density
+from tomotwin_core.subtomograms.orienting import OrientingSettings, refine
+from tomotwin_core.tomogram import TomogramSource
+from tomotwin_core.verification import rates
+from tomotwin_core.verification.competition import Matched, distinct, kept_beside, kept_in_competition, scores
+from tomotwin_core.verification.decoys import choose_decoys
+from tomotwin_core.verification.matcher import Matcher, Prepared
+from tomotwin_core.verification.places import (
+    block,
+    coarse_places,
+    coarse_voxel_size_A,
+    number_of_places,
+    spread_places,
+)
+
+# Diameters up to which so many A a voxel are taken, and the angular step there: a particle is some twenty voxels wide at most.
+_SIZES = ((160.0, 10.0, 20.0), (240.0, 10.0, 15.0), (np.inf, 15.0, 15.0))
+# Places of one target nearer than this are one, A; those of chance; voxels of a coarse tomogram in which decoys are looked for.
+_SAME_PLACE_A, _PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
+# Matches that are more probable than this get finer orientations.
+_WORTH_REFINING = 0.05
+
+
+@dataclass(frozen=True)
+class VerificationSettings:
+    """low_pass_A : nothing finer of tomogram and templates is compared.  seed : of the choice of decoys and places of chance."""
+
+    low_pass_A: float = 30.0
+    seed: int = 1
+
+
+class _Molecule(NamedTuple):
+    name: str
+    density: Density
+    decoy: bool
+
+
+class _Found(NamedTuple):
+    """Matches of one molecule, and their orientations (n, 3, 3)."""
+
+    matched: Matched
+    rotation: NDArray[np.float64]
+
+
+def verify(
+    source: TomogramSource,
+    proposed: Coordinates,
+    densities: Mapping[str, Density],
+    acquisition: Acquisition,
+    settings: VerificationSettings | None = None,
+    contrast: Literal["dark", "bright"] = "dark",
+    region: Region | None = None,
+    device: str = "cpu",
+) -> Coordinates:
+    """Verified picks of all targets in one tomogram, best first.
+
+    Parameters
+    ----------
+    source : TomogramSource
+    proposed : Coordinates
+        Peaks of similarity, of the targets by label, without competition.
+    densities : mapping of str to Density
+        The targets.
+    acquisition : Acquisition
+        How the tomogram was taken and reconstructed; its noise plays no part.
+    settings : VerificationSettings, optional
+    contrast : "dark" or "bright"
+        Of protein in the tomogram.
+    region : Region, optional
+        Places outside are not looked at.
+    device : str
+        Where torch computes.
+
+    Returns
+    -------
+    In the tomogram's voxels: score, the correlation, less where its strength is unusual; correlation; rotation; fdr, the share
+    of false ones expected among those of the target that score at least as much.
+    """
+    settings = settings or VerificationSettings()
+    decoys = choose_decoys(densities, settings.seed)
+    tomograms = _Tomograms(source, contrast, settings.low_pass_A, device)
+    molecules = [_Molecule(n, d, False) for n, d in densities.items()]
+    molecules += [_Molecule(n, d, True) for n, d in decoys.items()]
+    for molecule in molecules:  # before threads want them
+        tomograms.of(_sizes(molecule.density)[0])
+        tomograms.of(coarse_voxel_size_A(molecule.density.diameter_A))
+    search = _Search(tomograms, acquisition, proposed, region, settings, device)
+    alone = torch.device(device).type == "cpu"
+    found = list(
+        progress(
+            (side_by_side if alone else map)(search.of, molecules),
+            len(molecules),
+            f"verifying {source.name}",
+            "molecules",
+        )
+    )
+    targets = {m.name: f for m, f in zip(molecules, found, strict=True) if not m.decoy}
+    others = {f"decoy:{m.name}": f for m, f in zip(molecules, found, strict=True) if m.decoy}
+    return _picked(source, densities, targets, others, search.decoys_share, acquisition, settings, contrast, device)
+
+
+class _Tomograms:
+    """The tomogram at several voxel sizes, each made once."""
+
+    def __init__(
+        self, source: TomogramSource, contrast: Literal["dark", "bright"], low_pass_A: float, device: str
+    ) -> None:
+        self.source = source
+        self._arguments = contrast, low_pass_A, device
+        self._kept: dict[float, Prepared] = {}
+
+    def of(self, voxel_size_A: float) -> Prepared:
+        if voxel_size_A not in self._kept:
+            contrast, low_pass_A, device = self._arguments
+            self._kept[voxel_size_A] = Prepared.of(
+                self.source, contrast, voxel_size_A, max(low_pass_A, 2 * voxel_size_A), device
+            )
+        return self._kept[voxel_size_A]
+
+
+class _Search:
+    """What is the same for all molecules."""
+
+    def __init__(
+        self, tomograms: _Tomograms, acquisition: Acquisition, proposed: Coordinates, region: Region | None,
+        settings: VerificationSettings, device: str,
+    ) -> None:  # fmt: skip
+        self.tomograms, self.acquisition, self.proposed = tomograms, acquisition, proposed
+        self.region, self.settings, self.device = region, settings, device
+        self.source = tomograms.source
+        self.count = number_of_places(self.source.shape, self.source.voxel_size_A)
+        self.decoys_share = 1.0
+
+    def of(self, molecule: _Molecule) -> _Found:
+        density = molecule.density
+        size, step = _sizes(density)
+        tomogram = self.tomograms.of(size)
+        matcher = Matcher.of(
+            density, self.acquisition, tomogram.voxel_size_A, self._low_pass_A(size), step, self.device
+        )
+        places = self._places(molecule)
+        matches = matcher.at(tomogram, places[:, ::-1] / tomogram.voxel_size_A)
+        rng = np.random.default_rng(self.settings.seed)
+        chance = spread_places(self.source.shape, self.source.voxel_size_A, _PLACES_OF_CHANCE, rng)
+        if self.region is not None:
+            inside = self.region.contains(chance / self.source.voxel_size_A)
+            chance = chance[inside] if inside.sum() > 10 else chance
+        deviation = matcher.deviation(tomogram, chance[:, ::-1] / tomogram.voxel_size_A)
+        xyz_A = matches.zyx[:, ::-1] * tomogram.voxel_size_A
+        matched = Matched(xyz_A, matches.correlation, matches.strength, deviation, density.diameter_A, size)
+        return _Found(matched, matcher.rotations[matches.rotation])
+
+    def _places(self, molecule: _Molecule) -> NDArray[np.float64]:
+        """Places (n, 3) x, y, z in A of one molecule."""
+        coarse = self.tomograms.of(coarse_voxel_size_A(molecule.density.diameter_A))
+        if molecule.decoy:
+            part, begins, share = block(coarse, _DECOYS_VOXELS)
+            self.decoys_share = min(self.decoys_share, share)
+            count = max(int(self.count * share), 1)
+            places = coarse_places(part, molecule.density, self.acquisition, count) + begins
+        else:
+            places = coarse_places(coarse, molecule.density, self.acquisition, self.count)
+            own = self.proposed.select(self.proposed.label == molecule.name)
+            best = own.select(np.argsort(-own.score, kind="stable")[: self.count])
+            both = np.concatenate([places, best.xyz * best.voxel_size_A])
+            order = -np.arange(len(both), dtype=float)
+            places = both[distinct(both, order, _SAME_PLACE_A / 0.6)]
+        if self.region is not None:
+            places = places[self.region.contains(places / self.source.voxel_size_A)]
+        return places
+
+    def _low_pass_A(self, size: float) -> float:
+        return max(self.settings.low_pass_A, 2 * size)
+
+
+def _sizes(density: Density) -> tuple[float, float]:
+    """Voxel size (A) and angular step (degrees) at which a molecule is matched."""
+    return next((size, step) for limit, size, step in _SIZES if density.diameter_A <= limit)
+
+
+def _picked(
+    source: TomogramSource, densities: Mapping[str, Density], targets: Mapping[str, _Found], decoys: Mapping[str, _Found],
+    decoys_share: float, acquisition: Acquisition, settings: VerificationSettings, contrast: Literal["dark", "bright"],
+    device: str,
+) -> Coordinates:  # fmt: skip
+    """Competition, rates, and finer orientations of what is probable."""
+    matched = {name: found.matched for name, found in targets.items()}
+    others = {name: found.matched for name, found in decoys.items()}
+    score = scores(matched, others)
+    won = kept_in_competition(matched, score)
+    beside = [
+        (
+            rates.comparable(score[name][kept_beside(one, score[name], matched, won, score)], one.deviation),
+            one.deviation,
+        )
+        for name, one in others.items()
+    ]
+    orienting = OrientingSettings(low_pass_A=settings.low_pass_A, contrast=contrast)
+    tables = []
+    for name, one in matched.items():
+        kept = won[name]
+        right = rates.probabilities(
+            rates.comparable(score[name][kept], one.deviation), one.deviation, beside, decoys_share
+        )
+        table = Coordinates.from_arrays(
+            one.xyz_A[kept] / source.voxel_size_A, source.voxel_size_A, source.name, source.shape, name, score[name][kept],
+            densities[name].diameter_A, targets[name].rotation[kept], false_discovery_rates(score[name][kept], right),
+            correlation=one.correlation[kept],
+        )  # fmt: skip
+        tables.append(_refined(source, table, right > _WORTH_REFINING, densities[name], acquisition, orienting, device))
+    everything = Coordinates.concatenate(tables)
+    return everything.select(np.argsort(-everything.score, kind="stable"))
+
+
+def _refined(
+    source: TomogramSource, table: Coordinates, which: NDArray[np.bool_], density: Density, acquisition: Acquisition,
+    settings: OrientingSettings, device: str,
+) -> Coordinates:  # fmt: skip
+    """The table with finer centres and orientations of some of its rows."""
+    if not which.any():
+        return table
+    finer = refine(source, table.select(which), density, acquisition, settings, device)
+    xyz, rotation, correlation = table.xyz.copy(), np.array(table.rotation), np.array(table.correlation)
+    last = np.array(source.shape[::-1]) - 1
+    xyz[which], rotation[which], correlation[which] = np.clip(finer.xyz, 0, last), finer.rotation, finer.correlation
+    return replace(table, xyz=xyz, rotation=rotation, correlation=correlation)
