@@ -44,9 +44,10 @@ def rows_of(block: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, Shape | None]]:
-    """What data_tomotwin_tomograms says: voxel size and shape by tomogram."""
+    """What data_tomotwin_tomograms says: voxel size and shape by tomogram; the Scipion plugin writes no shapes."""
     rows = rows_of(blocks.get("tomotwin_tomograms"))
-    needed = ["rlnTomoName", "tomotwinVoxelSizeAngst", *_SIZES]
+    sizes = _SIZES if any(name in rows for name in _SIZES) else ()
+    needed = ["rlnTomoName", "tomotwinVoxelSizeAngst", *sizes]
     if rows.empty:
         return {}
     if missing := [name for name in needed if name not in rows]:
@@ -57,7 +58,7 @@ def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tu
             raise UserError(f"{path} says a size of the tomogram {name} that cannot be: write the file again.")
         if name in found:
             raise UserError(f"{path} has the tomogram {name} twice in data_tomotwin_tomograms: write the file again.")
-        z, y, x = (int(side) for side in sides)
+        z, y, x = (int(side) for side in sides) if sizes else (0, 0, 0)
         if size > 0:
             found[name] = float(size), (z, y, x) if min(z, y, x) > 0 else None
     return found
