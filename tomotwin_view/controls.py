@@ -1,9 +1,10 @@
 """Tk controls of the picking window: the list of targets, sliders with their numbers, and what draws in time."""
 
-import math
 import tkinter as tk
 from tkinter import ttk
 from typing import Any, Callable, Dict, Optional, Tuple
+
+import numpy as np
 
 from .colours import target_colour
 from .session import PicksSession
@@ -111,8 +112,8 @@ class NumberSlider(ttk.Frame):
         try:
             value = float(text)
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+            value = np.nan
+        if not np.isfinite(value):
             self.bell()
             self._told(f"{self._name}: '{text}' is no number; write one with a point, such as 0.5.")
             self._rewrite()

@@ -8,13 +8,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tomotwin_core.simulation import Acquisition
-from tomotwin_core.simulation.microscope import take_tilt_series
-from tomotwin_core.simulation.reconstruction import reconstruct
-from tomotwin_core.structures import Density, density_from_points
-from tomotwin_core.structures.density import at_voxel_size
-from tomotwin_core.subtomograms import templates
-from tomotwin_core.subtomograms.templates import Imager, sphere, uniform_rotations
 from tomotwin_core.verification import template_matching
 from tomotwin_core.verification.template_matching import (
     TemplateMatch,
@@ -22,6 +15,13 @@ from tomotwin_core.verification.template_matching import (
     find_peaks,
     match_template,
 )
+from tomotwin_core.simulation import Acquisition
+from tomotwin_core.simulation.microscope import take_tilt_series
+from tomotwin_core.simulation.reconstruction import reconstruct
+from tomotwin_core.structures import Density, density_from_points
+from tomotwin_core.structures.density import at_voxel_size
+from tomotwin_core.subtomograms import templates
+from tomotwin_core.subtomograms.templates import Imager, sphere, uniform_rotations
 
 STEP = 30.0
 ACQUISITION = Acquisition(tilt_step_deg=5.0, dose_e_per_A2=150.0, defocus_um=3.0)
