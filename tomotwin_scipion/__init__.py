@@ -17,11 +17,22 @@ import pwem
 import pyworkflow.utils as pwutils
 from pyworkflow import TOMO
 
+try:
+    import tomo  # noqa: F401  all protocols build on it, and none can say so when it is missing
+except ModuleNotFoundError as error:
+    if error.name != "tomo":
+        raise
+    raise ModuleNotFoundError(
+        "tomotwin_scipion needs the plugin scipion-em-tomo, which is not installed: scipion installp -p scipion-em-tomo",
+        name="tomo",
+    ) from None
+
 from . import installer
 from .constants import (
     DISTRIBUTION,
     ENGINE_PACKAGE,
     ENGINE_VERSION,
+    NAME,
     TOMOTWIN_BIN,
     TOMOTWIN_ENGINE_ACTIVATION,
     TOMOTWIN_ENGINE_ENVIRONMENT,
@@ -45,6 +56,11 @@ class Plugin(pwem.Plugin):
     _homeVar = TOMOTWIN_ENGINE_HOME
     _supportedVersions = [ENGINE_VERSION]
     _processingField = [TOMO]
+    _url = "https://doi.org/10.1038/s41592-023-01878-z"  # the paper of the method: the plugin has no page of its own
+
+    def getName(self) -> str:
+        """What stands before the labels of protocols: the module's name is long, and its underscore would begin italics."""
+        return NAME
 
     # ------------------------------ configuration ------------------------------
     @classmethod

@@ -10,11 +10,12 @@ import re
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from tomo.constants import BOTTOM_LEFT_CORNER
-from tomo.objects import Coordinate3D, SetOfCoordinates3D
+from tomo.objects import SetOfCoordinates3D
 
 from tomotwin_view.star import Table, write_tables
 
 from .convert import read_picks
+from .enabled import enabled_coordinates, groups_of
 from .targets import diameters_by_group, groups_file, read_groups
 
 RIGHT, FALSE, MISSED = "right", "false", "missed"
@@ -39,7 +40,7 @@ class Kinds(NamedTuple):
 def kind_names(coordinates: SetOfCoordinates3D) -> Dict[int, str]:
     """The kind of each group id that is in the set."""
     names = read_groups(groups_file(coordinates))[0]
-    groups = sorted(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+    groups = groups_of(coordinates)
     return {group: names.get(group, f"group_{group}") for group in groups}
 
 
@@ -126,7 +127,7 @@ def write_compared(
     rows: Dict[str, List[list]] = {tsId: [] for tsId in tsIds}
     ids: Rows = {tsId: [] for tsId in rows}
     scored = has_scores(coordinates)
-    for item in coordinates.iterCoordinates():
+    for item in enabled_coordinates(coordinates):
         tsId = item.getTomoId()
         if tsId in rows:
             label = labels[item.getGroupId()]

@@ -3,6 +3,9 @@
 ENGINE_VERSION = "1.0.0"
 """Version of the engine that the plugin's installer puts into an environment of its own."""
 
+NAME = "TomoTwin"
+"""How Scipion calls the plugin."""
+
 DISTRIBUTION = "tomotwin-scipion"
 """Name of the Python distribution that carries plugin and engine."""
 

@@ -30,6 +30,7 @@ from tomo.objects import Coordinate3D, SetOfCoordinates3D, Tomogram
 from tomotwin_view.star import Row, Table, read_table, write_tables
 
 from .constants import BOX_ROOM
+from .enabled import enabled_coordinates
 
 MRC_EXTENSIONS = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali")
 LINKED_AS_THEY_ARE = (".mrc.gz", ".tif", ".tiff")
@@ -251,7 +252,7 @@ def write_positions(
     for tsId in tsIds:
         tomogram = coordinates.getPrecedents()[{Tomogram.TS_ID_FIELD: tsId}]
         tomograms.append([tsId, float(samplingRate)])
-        for coordinate in coordinates.iterCoordinates(volume=tomogram):
+        for coordinate in enabled_coordinates(coordinates, tomogram):
             position = coordinate.getPosition(BOTTOM_LEFT_CORNER)
             group = coordinate.getGroupId()
             if names is not None and group not in names:

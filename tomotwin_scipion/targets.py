@@ -17,6 +17,7 @@ from pyworkflow.utils import makePath
 from tomo.objects import Coordinate3D, SetOfAverageSubTomograms, SetOfCoordinates3D, SetOfSubTomograms
 
 from .convert import DIAMETER_ATTRIBUTE, known_diameter, target_name, write_positions, write_reference_volume
+from .enabled import enabled_items, groups_of, ts_ids
 
 EXAMPLES = "examples"
 """Name of the target that example positions make."""
@@ -57,7 +58,7 @@ def iter_references(pointers: Iterable[Any]) -> Iterable[Any]:
         reference = pointer.get()
         isMany = isinstance(reference, (SetOfVolumes, SetOfAtomStructs)) and not is_cut_out(reference)
         if isMany:
-            for item in reference.iterItems():
+            for item in enabled_items(reference):
                 yield item.clone()
         elif reference is not None:
             yield reference
@@ -108,7 +109,7 @@ def names_of_targets(protocol: Any) -> List[str]:
 def _write_subtomograms(subtomograms: SetOfSubTomograms, folder: str) -> str:
     makePath(folder)
     chosen = set(np.linspace(0, subtomograms.getSize() - 1, MOST_SUBTOMOGRAMS).round().astype(int).tolist())
-    for number, item in enumerate(subtomograms.iterItems()):
+    for number, item in enumerate(enabled_items(subtomograms)):
         if number in chosen:
             write_reference_volume(item, os.path.join(folder, f"{number:06d}.mrc"))
     return folder
@@ -161,11 +162,11 @@ def add_examples(
     """
     wanted, used = set(tsIds), set()
     for coordinates in sets:
-        here = sorted(set(coordinates.getTSIds()) & wanted)
+        here = sorted(set(ts_ids(coordinates)) & wanted)
         used.update(here)
         diameters = diameters_by_group(coordinates)
         if diameter:
-            diameters = dict.fromkeys(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR), diameter)
+            diameters = dict.fromkeys(groups_of(coordinates), diameter)
         for called, group in kinds_of(coordinates, byGroup):
             name = target_name(called, {target.name for target in targets})
             path = os.path.join(folder, name + ".star")
@@ -178,7 +179,7 @@ def add_examples(
 def kinds_of(coordinates: SetOfCoordinates3D, byGroup: bool) -> List[Tuple[str, Optional[int]]]:
     """Name and group of each kind of particle in a set; a single kind has no group."""
     names = read_groups(groups_file(coordinates))[0]
-    groups = sorted(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+    groups = groups_of(coordinates)
     if names or (byGroup and len(groups) > 1):
         return [(names.get(group, f"group_{group}"), group) for group in groups]
     return [(EXAMPLES, None)]
@@ -205,7 +206,7 @@ def diameters_by_group(coordinates: SetOfCoordinates3D) -> Dict[int, float]:
     found = read_groups(groups_file(coordinates))[1]
     if found or not any(known_diameter(item) for item in coordinates.iterItems(limit=1)):
         return found
-    for group in coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR):
+    for group in groups_of(coordinates):
         own = f"{Coordinate3D.GROUP_ID_ATTR}={group}"
         found[group] = float(np.median(coordinates.getUniqueValues(DIAMETER_ATTRIBUTE, where=own)))
     return found

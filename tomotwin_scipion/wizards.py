@@ -19,6 +19,7 @@ from tomo.objects import Tomogram
 from . import Plugin
 from .constants import BRIGHT, OUTPUT_COORDINATES
 from .convert import box_of
+from .enabled import enabled_items
 from .protocols import ProtTwinClusterPicking, ProtTwinCreateMask, ProtTwinEvaluatePicks, ProtTwinReferencePicking
 from .protocols.evaluation_form import chosen_diameters, chosen_kinds
 from .protocols.picking_form import THRESHOLD_NUMBER
@@ -190,7 +191,7 @@ def tomograms_of(protocol: Any) -> List[Tomogram]:
     else:
         embeddings = protocol.inputEmbeddings.get()
         items = None if embeddings is None else embeddings.getTomograms()
-    found = [] if items is None else [item.clone() for item in items.iterItems()]
+    found = [] if items is None else [item.clone() for item in enabled_items(items)]
     return [item for item in found if os.path.exists(item.getFileName().split(":")[0])]
 
 

@@ -57,6 +57,8 @@ class SessionWindow:
         self.side.grid(row=1, column=1, rowspan=2, sticky="ns")
         self.status = ttk.Label(self.root, anchor="w", padding=(6, 2))
         self.status.grid(row=3, column=0, columnspan=2, sticky="ew")
+        # A sentence that is longer than the window goes on in the next line.
+        self.status.bind("<Configure>", lambda event: self.status.configure(wraplength=max(event.width - 12, 100)))
 
     # ------------------------------ what a window says ------------------------------
     def refresh_controls(self) -> None:
@@ -152,7 +154,7 @@ class SessionWindow:
     def add_save_buttons(self, parent: Any, save_label: str) -> None:
         """Load, save and close, at the foot of `parent`."""
         row = ttk.Frame(parent)
-        row.pack(fill="x", side="bottom")
+        row.pack(fill="x", side="bottom", pady=(4, 0))
         ttk.Button(row, text="close", command=self.close).pack(side="right")
         self.save_button = ttk.Button(row, text=save_label, command=self.save)
         self.save_button.pack(side="right", padx=4)

@@ -1,30 +1,30 @@
-"""What a window on clusters shows of them beside UMAP and slices: the list, the facts in words, the gallery."""
+"""What a window on clusters shows of them beside UMAP, slices and gallery: the list, and the facts in words."""
 
-import os
 import tkinter as tk
+from functools import partial
 from tkinter import ttk
-from typing import Any, Callable, List, Optional
+from typing import Any, Dict, List, Tuple
 
-import matplotlib.image
 import numpy as np
-from matplotlib.figure import Figure
 
 from .cluster_session import ClustersSession
 from .colours import target_colour
 from .controls import HIDDEN, SHOWN
+from .gallery import MOST_GALLERIES
 
-MOST_GALLERIES = 3
 LONGEST = 10
 
 
 class ClusterList(ttk.Treeview):
     """The clusters with their counts: a click on the box picks or discards one, a click on the name takes it to hand; with
-    Ctrl several are chosen, to be merged."""
+    Ctrl several are chosen, to be merged. A click on a column's head sorts by it, another one the other way round."""
 
     def __init__(self, parent: Any, session: ClustersSession) -> None:
         columns = ("picked", "kind", "here", "all")
         super().__init__(parent, columns=columns, show="tree headings", height=LONGEST, selectmode="extended")
         self.session = session
+        self._titles: Dict[str, str] = {}
+        self._sorted: Tuple[str, bool] = ("", False)
         for column, title, width in [
             ("#0", "cluster", 160),
             ("picked", "pick", 40),
@@ -32,7 +32,8 @@ class ClusterList(ttk.Treeview):
             ("here", "here", 50),
             ("all", "all", 60),
         ]:
-            self.heading(column, text=title)
+            self.heading(column, text=title, command=partial(self.sort_by, column))
+            self._titles[column] = title
             self.column(column, width=width, stretch=column == "#0", anchor="w" if column == "#0" else "center")
         self._swatches: List[Any] = []
         self._listed: List[Any] = []
@@ -60,9 +61,35 @@ class ClusterList(ttk.Treeview):
         for number, (here, everywhere) in enumerate(session.counts()):
             box = SHOWN if session.entries[number].picked else HIDDEN
             self.item(str(number), values=(box, session.kind(number), here, everywhere))
+        self._arrange()
         if listed and session.at_hand not in self.chosen():
             self.selection_set(str(session.at_hand))
             self.see(str(session.at_hand))
+
+    def sort_by(self, column: str) -> None:
+        """Sort by a column: names and kinds by the alphabet, numbers and what is picked with the most first; a second time the
+        other way round, a third time as the session has them."""
+        before, turned = self._sorted
+        self._sorted = (column, False) if column != before else ("", False) if turned else (column, True)
+        for one, title in self._titles.items():
+            arrow = "" if one != self._sorted[0] else " ▲" if self._sorted[1] else " ▼"
+            self.heading(one, text=title + arrow)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        column, turned = self._sorted
+        rows = sorted(self.get_children(), key=int)
+        if column == "#0":
+            rows.sort(key=lambda row: self.item(row, "text").lower(), reverse=turned)
+        elif column == "kind":
+            rows.sort(key=lambda row: str(self.set(row, column)), reverse=turned)
+        elif column == "picked":
+            rows.sort(key=lambda row: self.set(row, column) != SHOWN, reverse=turned)
+        elif column:
+            rows.sort(key=lambda row: -int(self.set(row, column)), reverse=turned)
+        if tuple(rows) != tuple(self.get_children()):
+            for place, row in enumerate(rows):
+                self.move(row, "", place)
 
     def _clicked(self, event: Any) -> Any:
         row = self.identify_row(event.y)
@@ -75,58 +102,6 @@ class ClusterList(ttk.Treeview):
         chosen = self.chosen()
         if chosen and self.session.at_hand not in chosen:
             self.session.look_at(chosen[0])
-
-
-class GalleryPanel:
-    """Draws the galleries of the cluster at hand, those of all proposals that it is made of, one under the other.
-
-    `folder` is that of `tomotwin cluster`; other arguments as `SlicesPanel`.
-    """
-
-    def __init__(
-        self,
-        figure: Figure,
-        session: ClustersSession,
-        later: Optional[Callable[[Callable[[], None]], None]] = None,
-        folder: str = "",
-    ) -> None:
-        self.figure, self.session, self._folder, self._later = figure, session, folder, later
-        self.paths: Optional[List[str]] = None
-        """The pictures that are shown."""
-        figure.set_facecolor("white")
-        session.listeners.append(self._heard)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Draw the pictures, if they are others than before."""
-        session = self.session
-        sources = session.entries[session.at_hand].sources if session.entries else ()
-        named = [p.facts.get("gallery") for p in session.proposals if p.name in sources]
-        paths = [os.path.join(self._folder, name) for name in named if name][:MOST_GALLERIES]
-        if paths == self.paths:
-            return
-        self.paths = paths
-        self.figure.clear()
-        words = "" if paths else "no gallery: `tomotwin cluster --selection` makes one of what is saved"
-        for number, path in enumerate(paths):
-            axes = self.figure.add_axes((0, 1 - (number + 1) / len(paths), 1, 1 / len(paths)))
-            axes.set_axis_off()
-            try:
-                axes.imshow(matplotlib.image.imread(path), cmap="gray", interpolation="antialiased")
-            except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: the PNG reader's word for a broken one
-                words = f"{os.path.basename(path)} cannot be shown:\n{error}"
-        self.figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, wrap=True)
-        self.figure.canvas.draw_idle()
-
-    def close(self) -> None:
-        self.session.listeners.remove(self._heard)
-
-    def _heard(self, what: str) -> None:
-        if what in ("filter", "view"):
-            if self._later is None:
-                self.refresh()
-            else:
-                self._later(self.refresh)
 
 
 def facts_in_words(session: ClustersSession) -> str:

@@ -14,11 +14,13 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 
 from .base_window import SessionWindow
-from .cluster_controls import ClusterList, GalleryPanel, facts_in_words
+from .cluster_controls import ClusterList, facts_in_words
 from .cluster_files import SELECTION_FILE, Opener, read_clusters, read_selection, write_selection
 from .cluster_session import ClustersSession
 from .colours import cluster_styles
+from .controls import with_scrollbar
 from .engine_run import EngineRun
+from .gallery import GalleryPanel
 from .scatter import ScatterPanel
 
 SHORTCUTS = """Mouse in the UMAP
@@ -124,13 +126,8 @@ class ClustersWindow(SessionWindow):
 
     # ------------------------------ building ------------------------------
     def _build_list(self) -> None:
-        frame = ttk.Frame(self.side)
+        frame, self.clusters = with_scrollbar(self.side, partial(ClusterList, session=self.session))
         frame.pack(fill="x")
-        self.clusters = ClusterList(frame, self.session)
-        scroll = ttk.Scrollbar(frame, command=self.clusters.yview)
-        self.clusters.configure(yscrollcommand=scroll.set)
-        scroll.pack(side="right", fill="y")
-        self.clusters.pack(side="left", fill="x", expand=True)
 
     def _build_actions(self) -> None:
         row = self._row("cluster", [("merge", self._merge), ("pick / discard", self._pick_or_discard)])
@@ -168,9 +165,10 @@ class ClustersWindow(SessionWindow):
 
     def _build_facts(self) -> None:
         canvas, self.gallery = self.add_panel(self.side, (4.4, 2.6), partial(GalleryPanel, folder=self.folder))
-        canvas.get_tk_widget().pack(fill="both", expand=True, pady=(6, 0))
+        # Whatever is packed last gets the room that is left: on a small screen the gallery shrinks, and no word is lost.
         self.facts = ttk.Label(self.side, padding=(0, 4), wraplength=500, justify="left", anchor="nw")
-        self.facts.pack(fill="x")
+        self.facts.pack(side="bottom", fill="x")
+        canvas.get_tk_widget().pack(fill="both", expand=True, pady=(6, 0))
 
     def keys(self) -> Dict[str, Callable[[], None]]:
         keys: Dict[str, Callable[[], None]] = {

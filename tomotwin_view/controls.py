@@ -2,7 +2,9 @@
 
 import tkinter as tk
 from tkinter import ttk
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import numpy as np
 
 from .colours import target_colour
 from .session import PicksSession
@@ -42,37 +44,55 @@ class Soon:
 
 
 class NumberSlider(ttk.Frame):
-    """A name, a slider and its number, which can also be typed; `moved` is called with what the user sets."""
+    """A name, a slider and its number, which can also be typed; `moved` is called with what the user sets, `told` with a
+    sentence where that is no number."""
 
     def __init__(
-        self, parent: Any, name: str, moved: Callable[[float], None], released: Callable[[], None], digits: int = 3
+        self,
+        parent: Any,
+        name: str,
+        moved: Callable[[float], None],
+        released: Callable[[], None],
+        digits: int = 3,
+        told: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         super().__init__(parent)
         self._moved, self._digits, self._quiet = moved, digits, False
+        self._name, self._told = name, told
         self.columnconfigure(1, weight=1)
         ttk.Label(self, text=name, width=13).grid(row=0, column=0, sticky="w")
         self.scale = ttk.Scale(self, command=self._slid)
         self.scale.grid(row=0, column=1, sticky="ew")
         self.scale.bind("<ButtonRelease-1>", lambda _: released())
-        self.entry = ttk.Entry(self, width=8, justify="right")
+        self.entry = ttk.Entry(self, width=11, justify="right")
         self.entry.grid(row=0, column=2, padx=(4, 0))
         for event in ("<Return>", "<KP_Enter>", "<FocusOut>"):
             self.entry.bind(event, self._typed)
+        self.entry.bind("<FocusIn>", lambda _: self._select_all())
         self._shown = ""
 
-    def show(self, value: float, low: float, high: float) -> None:
-        """Show a value within its range; nothing is told to anyone."""
+    def show(self, value: float, low: float, high: float, several: Optional[Tuple[float, float]] = None) -> None:
+        """Show a value within its range, or in place of its number the smallest and largest of `several` that it stands for;
+        nothing is told to anyone."""
         self._quiet = True
         self.scale.configure(from_=low, to=max(high, low + 1e-9))
         self.scale.set(min(max(value, low), high))
         self._quiet = False
-        self._write(value)
+        self._write(self._formatted(value) if several is None else "{} – {}".format(*map(self._formatted, several)))
         self.scale.state(["disabled" if high <= low else "!disabled"])
 
-    def _write(self, value: float) -> None:
+    def _formatted(self, value: float) -> str:
+        return f"{value:.{self._digits}f}"
+
+    def _select_all(self) -> None:
+        """So that what is typed next takes the place of the number."""
+        self.entry.selection_range(0, tk.END)
+        self.entry.icursor(tk.END)
+
+    def _write(self, text: str) -> None:
         # Asked of Tk itself: tkinter's focus_get stumbles over the list of a combobox.
         being_typed = self.tk.call("focus") == str(self.entry) and self.entry.get() != self._shown
-        self._shown = f"{value:.{self._digits}f}"
+        self._shown = text
         if not being_typed:
             self._rewrite()
 
@@ -92,7 +112,10 @@ class NumberSlider(ttk.Frame):
         try:
             value = float(text)
         except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
             self.bell()
+            self._told(f"{self._name}: '{text}' is no number; write one with a point, such as 0.5.")
             self._rewrite()
             return
         self._shown = text
@@ -120,6 +143,17 @@ class AppearanceBar(ttk.Frame):
         ttk.Label(self, text=name).pack(side="left")
         scale = ttk.Scale(self, from_=-2.0, to=2.0, value=0.0, length=110, command=lambda text: change(float(text)))
         scale.pack(side="left", padx=(2, 12))
+
+
+def with_scrollbar(parent: Any, kind: Callable[[Any], Any]) -> Tuple[ttk.Frame, Any]:
+    """A list of a kind beside its scroll bar, in a frame that is to be placed."""
+    frame = ttk.Frame(parent)
+    rows = kind(frame)
+    scroll = ttk.Scrollbar(frame, command=rows.yview)
+    rows.configure(yscrollcommand=scroll.set)
+    scroll.pack(side="right", fill="y")
+    rows.pack(side="left", fill="x", expand=True)
+    return frame, rows
 
 
 class TargetList(ttk.Treeview):
@@ -157,6 +191,7 @@ class TargetList(ttk.Treeview):
             self.item(str(target), values=(box, *counts))
         if self.selection() != (str(self.session.edited),):
             self.selection_set(str(self.session.edited))
+            self.see(str(self.session.edited))
 
     def _clicked(self, event: Any) -> Any:
         row = self.identify_row(event.y)

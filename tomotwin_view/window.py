@@ -3,16 +3,19 @@
 import tkinter as tk
 from functools import partial
 from tkinter import ttk
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from .base_window import SessionWindow
 from .colours import pick_styles
-from .controls import NumberSlider, TargetList
+from .controls import NumberSlider, TargetList, with_scrollbar
 from .histogram import HistogramPanel
 from .session import ACCEPTED, REJECTED, UNDECIDED, PicksSession
 from .session_file import apply_session
+
+SAME_THRESHOLD = 5e-4
+"""Thresholds that differ by less look the same in three digits."""
 
 SHORTCUTS = """Mouse
   left click        select the pick there and bring the cross-hair to it; beside picks: move the cross-hair
@@ -54,9 +57,13 @@ class PicksWindow(SessionWindow):
     ) -> None:
         super().__init__(session, save, title, parent)
         self.add_slices(self.root, pick_styles).grid(row=1, column=0, sticky="nsew")
+        # Whatever is packed last gets the room that is left. So that is the histogram, and on a small screen no button is lost.
+        self.below = ttk.Frame(self.side)
+        self.below.pack(side="bottom", fill="x")
         self._build_targets(self.side)
-        self._build_thresholds(self.side)
-        self._build_buttons(self.side, save_label)
+        self._build_thresholds(self.below)
+        self._build_buttons(self.below, save_label)
+        self.histogram_canvas.get_tk_widget().pack(fill="both", expand=True)
         self.finish()
 
     def load_file(self, path: str) -> str:
@@ -70,8 +77,8 @@ class PicksWindow(SessionWindow):
 
     # ------------------------------ building ------------------------------
     def _build_targets(self, side: Any) -> None:
-        self.targets = TargetList(side, self.session)
-        self.targets.pack(fill="x")
+        frame, self.targets = with_scrollbar(side, partial(TargetList, session=self.session))
+        frame.pack(fill="x")
         row = ttk.Frame(side)
         row.pack(fill="x", pady=(4, 6))
         ttk.Label(row, text="colour by").pack(side="left")
@@ -94,8 +101,7 @@ class PicksWindow(SessionWindow):
 
     def _build_thresholds(self, side: Any) -> None:
         session = self.session
-        self.histogram_canvas, self.histogram = self.add_panel(side, (4.2, 2.9), HistogramPanel)
-        self.histogram_canvas.get_tk_widget().pack(fill="x")
+        self.histogram_canvas, self.histogram = self.add_panel(self.side, (4.2, 2.9), HistogramPanel)
 
         def score(value: float) -> None:
             session.set_score_min(value, session.edited, self.histogram.tomogram)
@@ -106,17 +112,13 @@ class PicksWindow(SessionWindow):
                 present[0] if low is None else low, present[1] if high is None else high, session.edited
             )
 
-        self.score = NumberSlider(side, "lowest score", score, session.end_of_drag)
-        self.smallest = NumberSlider(side, "smallest (Å)", lambda v: size(low=v), session.end_of_drag, digits=0)
-        self.largest = NumberSlider(side, "largest (Å)", lambda v: size(high=v), session.end_of_drag, digits=0)
+        slider = partial(NumberSlider, side, released=session.end_of_drag, told=self.say)
+        self.score = slider("lowest score", score)
+        self.smallest = slider("smallest (Å)", lambda v: size(low=v), digits=0)
+        self.largest = slider("largest (Å)", lambda v: size(high=v), digits=0)
         for control in (self.score, self.smallest, self.largest):
             control.pack(fill="x", pady=1)
-        self.fdr = NumberSlider(
-            side,
-            "expected FDR",
-            lambda v: session.set_fdr(v, session.edited, self.histogram.tomogram),
-            session.end_of_drag,
-        )
+        self.fdr = slider("expected FDR", lambda v: session.set_fdr(v, session.edited, self.histogram.tomogram))
         if np.isfinite(session.picks.fdr).any():
             self.fdr.pack(fill="x", pady=1)
         row = ttk.Frame(side)
@@ -178,18 +180,28 @@ class PicksWindow(SessionWindow):
         rows = session.rows(target)
         scores, sizes = session.picks.score[rows], session.picks.diameter_A[rows]
         low, high = session.size_range[target]
-        self._show_range(self.score, self.histogram.threshold(), scores)
+        self._show_range(self.score, self.histogram.threshold(), scores, self._thresholds())
         self._show_range(self.smallest, low, sizes)
         self._show_range(self.largest, high, sizes)
         fdr = session.expected_fdr(target, self.histogram.tomogram)
         self.fdr.show(fdr if np.isfinite(fdr) else 0.0, 0.0, 1.0)
         self.picked.configure(text=self._selection_in_words())
 
+    def _thresholds(self) -> Optional[Tuple[float, float]]:
+        """The lowest and highest threshold, where those of all tomograms are shown and they are not one and the same."""
+        own = self.session.score_min[:, self.session.edited]
+        own = own[np.isfinite(own)]
+        if self.histogram.tomogram is not None or not len(own) or own.max() - own.min() < SAME_THRESHOLD:
+            return None
+        return float(own.min()), float(own.max())
+
     @staticmethod
-    def _show_range(slider: NumberSlider, value: float, values: np.ndarray) -> None:
+    def _show_range(
+        slider: NumberSlider, value: float, values: np.ndarray, several: Optional[Tuple[float, float]] = None
+    ) -> None:
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-        slider.show(float(np.clip(value, low, high)), low, high)
+        slider.show(float(np.clip(value, low, high)), low, high, several)
 
     def _selection_in_words(self) -> str:
         session, rows = self.session, np.flatnonzero(self.session.selection)

@@ -16,7 +16,7 @@ from pwem.objects import SetOfVolumes, Volume
 from pwem.protocols import ProtImportVolumes
 from pyworkflow.object import Pointer
 from test_protocols_in_a_project import positions
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
+from tomo.objects import Coordinate3D, SetOfCoordinates3D, SetOfTomograms, Tomogram
 from tomo.protocols import ProtImportTomograms
 
 from tomotwin_scipion.protocols import ProtTwinCreateMask, ProtTwinEmbedTomograms, ProtTwinReferencePicking
@@ -183,7 +183,10 @@ def test_references_of_example_positions_wait_for_the_tomogram_of_the_positions(
     point(embedding.inputTomograms, growing.protocol, "Tomograms")
     picking = project.newProtocol(ProtTwinReferencePicking)
     examples = SetOfCoordinates3D.create(str(growing.folder), suffix="examples")
-    examples.getTSIds = lambda: ["b"]
+    place = Coordinate3D()
+    place.setTomoId("b")
+    examples.append(place)
+    examples.write()
     picking.inputExamples.append(examples)
     assert not picking._isReady(["a"]) and picking._isReady(["a", "b", "z"])
 

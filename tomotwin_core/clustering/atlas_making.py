@@ -8,6 +8,7 @@ groups are taken comes from clustering handfuls of molecules among the junk of t
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -261,7 +262,7 @@ def kept_atlas(model_hash: str, model_file: str, detail_A: float = MODEL_VOXEL_S
     name = f"atlas_{model_hash}{coarse}.safetensors"
     places = [Path(__file__).parent / "data" / name, _cache() / name]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):  # Path.is_file raises where a folder on the way may not be looked into
             try:
                 return load_atlas(place)
             except UserError:
@@ -283,4 +284,8 @@ def kept_atlas(model_hash: str, model_file: str, detail_A: float = MODEL_VOXEL_S
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tomotwin"
+    """The user's cache folder; where nobody knows the user's home (a job in a container) the temporary one."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tomotwin"
+    except RuntimeError:
+        return Path(tempfile.gettempdir(), f"tomotwin_{os.getuid()}")

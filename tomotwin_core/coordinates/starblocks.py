@@ -44,7 +44,7 @@ def rows_of(block: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, Shape | None]]:
-    """What data_tomotwin_tomograms says: voxel size and shape by tomogram."""
+    """What data_tomotwin_tomograms says: voxel size and shape by tomogram; the Scipion plugin writes no shapes."""
     rows = rows_of(blocks.get("tomotwin_tomograms"))
     if rows.empty:
         return {}

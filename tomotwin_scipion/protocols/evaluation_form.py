@@ -6,6 +6,7 @@ from pyworkflow.protocol import LEVEL_ADVANCED, params
 from tomo.objects import SetOfCoordinates3D
 
 from ..compared import Kinds, candidates_of, compared_kinds, diameters_of, has_scores, listed, parse_pairs
+from ..enabled import ts_ids
 
 BY_DISTANCE, BY_BOXES = range(2)
 KIND_BY_KIND, TOGETHER = range(2)
@@ -131,7 +132,7 @@ def chosen_tomograms(protocol: Any) -> List[str]:
     """Tomograms that are compared."""
     common = _known(protocol.inputPicks.get()) & _known(protocol.inputTruth.get())
     if protocol.tomograms == WITH_TRUTH:
-        common &= set(protocol.inputTruth.get().getTSIds())
+        common &= set(ts_ids(protocol.inputTruth.get()))
     return sorted(common)
 
 
@@ -150,7 +151,7 @@ def rule_in_words(protocol: Any) -> str:
 
 
 def _known(coordinates: SetOfCoordinates3D) -> Set[str]:
-    return set(coordinates.getPrecedents().getTSIds())
+    return set(ts_ids(coordinates.getPrecedents()))
 
 
 # ------------------------------ checks ------------------------------
@@ -168,7 +169,7 @@ def validate_evaluation(protocol: Any) -> List[str]:
     if not _known(picks) & _known(truth):
         return ["Picks and true positions have no tomogram in common (tsIds differ)."]
     tsIds = chosen_tomograms(protocol)
-    if not tsIds or not set(tsIds) & set(truth.getTSIds()):
+    if not tsIds or not set(tsIds) & set(ts_ids(truth)):
         return ["True positions: there is none in a tomogram of the picks."]
     try:
         kinds = chosen_kinds(protocol)
@@ -201,7 +202,7 @@ def warn_of_evaluation(protocol: Any) -> List[str]:
     """Sentences about what may be, but is seldom meant."""
     picks, truth = protocol.inputPicks.get(), protocol.inputTruth.get()
     warnings, tsIds = [], set(chosen_tomograms(protocol))
-    empty, unseen = tsIds - set(picks.getTSIds()), set(truth.getTSIds()) - _known(picks)
+    empty, unseen = tsIds - set(ts_ids(picks)), set(ts_ids(truth)) - _known(picks)
     if empty:
         warnings.append(
             f"{len(empty)} tomogram(s) have no pick, so that all their particles are missed: {listed(empty)}."

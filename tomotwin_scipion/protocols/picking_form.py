@@ -9,6 +9,7 @@ from tomo.objects import SetOfTomograms, Tomogram
 
 from ..constants import BOX_ROOM, MODEL_VOXEL_SIZE_A, MODEL_WINDOW_VOXELS
 from ..convert import plain_path
+from ..enabled import ts_ids
 from ..targets import MOST_SUBTOMOGRAMS, is_cut_out, iter_references, parse_identifiers
 from .refinement import accepted_picks
 
@@ -228,7 +229,7 @@ def _validate_examples(protocol: Any, tsIds: Set[str]) -> List[str]:
     if any(pointer.get() is None for pointer in protocol.inputExamples):
         return ["Example positions: one of the sets is not there yet."]
     for examples in [pointer.get() for pointer in protocol.inputExamples]:
-        if not set(examples.getTSIds()) & tsIds:
+        if not set(ts_ids(examples)) & tsIds:
             errors.append("Example positions: none of them is in one of the embedded tomograms (tsIds differ).")
         elif not (protocol.diameter.get() or examples.getBoxSize()):
             errors.append("Particle diameter: the example positions have no box size; give the diameter in Å.")

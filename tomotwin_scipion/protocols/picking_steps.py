@@ -16,6 +16,7 @@ from tomo.protocols import ProtTomoPicking
 from .. import Plugin
 from ..constants import LOWEST_LISTED_SCORE, OUTPUT_COORDINATES
 from ..convert import box_of, new_coordinate, read_picks
+from ..enabled import enabled_items, ts_ids
 from ..errors import TwinError
 from ..objects import TomogramEmbedding
 from ..targets import GROUPS_FILE, Target, read_measured, read_targets
@@ -77,6 +78,11 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         except Exception as error:
             self._setFailure(tsId, error)
 
+    def _filesOf(self, tsId: str) -> List[str]:
+        if os.path.exists(self._getTargetsFile()) and not self._getTargets():
+            return []  # there are no clusters
+        return [self._getPeaksFile(tsId), self._getPicksFile(tsId), self._getSummaryFile(tsId)]
+
     def pickStep(self, tsId: str, run: str) -> None:
         """Keep the candidates above the threshold."""
         if not self._getTargets():
@@ -85,7 +91,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             return  # the search has failed
         try:
             digest, picks = self._outputDigest(tsId), self._getPicksFile(tsId)
-            if self._isDone(PICKED, tsId, digest) and os.path.exists(picks):
+            if self._isDone(PICKED, tsId, digest) and self._hasResults(tsId):
                 return
             self._setDone(PICKED, tsId, None)
             cleanPath(picks, self._getSummaryFile(tsId))
@@ -116,16 +122,16 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
                 output.append(new_coordinate(tomogram, pick, groups[pick.label]))
             self._writeOutput(output, tsId, digest)
             if self._isStreaming():  # who looks in the meantime sees names and numbers
-                here = set(self.inputEmbeddings.get().getTSIds()) - set(self._failures())
+                here = set(self._here) - set(self._failures())
                 self._writeReport(sorted(one for one in here if os.path.exists(self._getSummaryFile(one))))
 
-    def closeOutputStep(self, run: str) -> None:
+    def _close(self) -> None:
         """Say which group is which target, and close the output, or fail where there is nothing to put out."""
         self._closePicks()
 
     def _closePicks(self) -> None:
         failures = self._failures()
-        tsIds = sorted(set(self.inputEmbeddings.get().getTSIds()) - set(failures))
+        tsIds = sorted(set(self._here) - set(failures))
         found = self._writeReport(tsIds)
         if not found.picks and failures:
             reasons = [f"{tsId}: {reason}" for tsId, reason in sorted(failures.items())]
@@ -155,12 +161,15 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         """A sentence where embeddings are no longer there."""
         missing = [
             item.getFileName()
-            for item in self.inputEmbeddings.get().iterItems()
+            for item in enabled_items(self.inputEmbeddings.get())
             if not os.path.isdir(item.getFileName())
         ]
         if not missing:
             return []
-        return [f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}."]
+        return [
+            f"{len(missing)} embedding(s) are no longer on disk, the first is {missing[0]}; continue the run of embed tomograms, "
+            "which makes them again."
+        ]
 
     def _furtherGroups(self) -> List[Row]:
         """Further rows of the table of groups."""
@@ -176,7 +185,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
             return ["Output is not ready yet."] + self._failureSummary()
         rows = read_rows(self._getExtraPath(PICKS_FILE))
         summary = [
-            f"*{output.getSize()} picks* in {len(output.getTSIds())} tomograms, box size {output.getBoxSize()} voxels, "
+            f"*{output.getSize()} picks* in {len(ts_ids(output))} tomograms, box size {output.getBoxSize()} voxels, "
             f"threshold: {self._describeThreshold()}",
         ]
         summary += self._remarks()
@@ -191,7 +200,7 @@ class TwinPickingProtocol(TwinStreamingProtocol, ProtTomoPicking):
         fdr = add_up(read_rows(self._getExtraPath(PICKS_FILE))).fdr
         return [
             f"{output.getSize()} particles were picked with {len(self._getTargets())} target(s) in "
-            f"{len(output.getTSIds())} tomograms by the similarity of their TomoTwin embeddings (threshold: "
+            f"{len(ts_ids(output))} tomograms by the similarity of their TomoTwin embeddings (threshold: "
             f"{self._describeThreshold()})."
             + (f" The expected false-discovery rate is {fdr:.2f}." if fdr == fdr else "")
         ]

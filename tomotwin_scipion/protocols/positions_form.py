@@ -8,7 +8,9 @@ from typing import Any, List, Optional
 
 from pyworkflow.object import Pointer
 from pyworkflow.protocol import params
-from tomo.objects import Coordinate3D, SetOfTomograms
+from tomo.objects import SetOfTomograms
+
+from ..enabled import groups_of, ts_ids
 
 
 def define_positions_params(form: Any) -> None:
@@ -103,11 +105,11 @@ def validate_positions(protocol: Any) -> List[str]:
     tomograms = tomograms_of(protocol)
     if tomograms is None:
         return errors + ["Tomograms: the picks do not say which tomograms they are in; choose them."]
-    missing = set(protocol.inputCoordinates.get().getTSIds()) - set(tomograms.getTSIds())
+    missing = set(ts_ids(protocol.inputCoordinates.get())) - set(ts_ids(tomograms))
     if missing:
         errors.append(f"Tomograms: {sorted(missing)[0]}, in which there are picks, is not among them (tsIds differ).")
     return errors
 
 
 def _groups(protocol: Any) -> List[int]:
-    return sorted(protocol.inputCoordinates.get().getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+    return groups_of(protocol.inputCoordinates.get())

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from datetime import datetime
 from typing import Any, Dict, List, Optional
 
 from pwem.objects import EMSet
@@ -97,6 +98,11 @@ class TwinProtocol(EMProtocol):
         """Eight letters that change when a setting does; for the arguments of steps."""
         return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
 
+    def _lost(self, *paths: str) -> str:
+        """For the digest of steps that Scipion skips where they were done before: nothing as long as the results of a run that
+        had outputs are on disk, else what no step has had."""
+        return str(datetime.now()) if self.getOutputsSize() and not all(map(os.path.exists, paths)) else ""
+
     def _attempt(self, tsId: str) -> int:
         """How often this tomogram has failed before; for the arguments of steps."""
         return self._record().get(tsId, {}).get("failures", 0)
@@ -151,6 +157,10 @@ class TwinProtocol(EMProtocol):
         return text.replace("Protocol failed:", "").strip()
 
     # ------------------------------ outputs ------------------------------
+    def _outputFiles(self) -> List[str]:
+        """The files of the sets among the outputs."""
+        return [output.getFileName() for _, output in self.iterOutputAttributes() if isinstance(output, Set)]
+
     @staticmethod
     def _removeItems(output: EMSet, attribute: str, tsId: str) -> None:
         """Take a tomogram's items out of an output set, before a new attempt's are put in."""

@@ -8,12 +8,19 @@ from pyworkflow.protocol import params
 from pyworkflow.utils import cleanPath, makePath
 from tomo.objects import AverageSubTomogram, SetOfAverageSubTomograms, SetOfCoordinates3D, Tomogram
 
-from tomotwin_view.cluster_files import CLUSTERS_FILE, SELECTION_FILE, read_clusters_file, write_selection
+from tomotwin_view.cluster_files import (
+    CANDIDATES_FILE,
+    CLUSTERS_FILE,
+    SELECTION_FILE,
+    read_clusters_file,
+    write_selection,
+)
 
 from .. import Plugin
 from ..clusters import Selection, parse_clusters, selection_of, selection_of_file, targets_of
 from ..constants import OUTPUT_AVERAGES, OUTPUT_COORDINATES
 from ..convert import header_voxel_size, link_tomogram
+from ..enabled import enabled_items, ts_ids
 from ..errors import TwinError
 from ..targets import read_groups, read_measured, write_targets
 from .cluster_form import (
@@ -105,7 +112,7 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         """Make references of the clusters that are picked."""
         chosen = self._getChosenFolder()
         digest = self._digest(*self._choiceSettings())
-        if self._isDone(CHOSEN, ALL, digest) and os.path.exists(self._getTargetsFile()):
+        if self._isDone(CHOSEN, ALL, digest) and self._isChosen(chosen):
             return
         self._setDone(CHOSEN, ALL, None)
         cleanPath(self._getSelectionFile())
@@ -121,7 +128,7 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         write_targets(targets_of(chosen, self._getReferencesFile(), groups), self._getTargetsFile())
         self._setDone(CHOSEN, ALL, digest)
 
-    def closeOutputStep(self, run: str) -> None:
+    def _close(self) -> None:
         """Close the coordinates of all clusters, and make outputs of each and of their averages."""
         if not self._getTargets():
             return
@@ -157,7 +164,7 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         return errors + validate_region_params(self, self.inputEmbeddings.get().getTomograms())
 
     def _warnings(self) -> List[str]:
-        return warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())
+        return warn_of_region_params(self, ts_ids(self.inputEmbeddings.get()))
 
     def _summary(self) -> List[str]:
         folder = self._getClustersFolder()
@@ -222,7 +229,18 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
         return self._getExtraPath(SELECTION_FILE)
 
     def _isThere(self, folder: str) -> bool:
-        return os.path.exists(os.path.join(folder, CLUSTERS_FILE))  # the engine writes it last
+        """Whether a folder of clusters is whole: with the file that the engine writes last, and those that it names."""
+        if not os.path.exists(os.path.join(folder, CLUSTERS_FILE)):
+            return False
+        averages = [item.get("average") for item in read_clusters_file(folder)["clusters"]]
+        named = [CANDIDATES_FILE, *(average for average in averages if average)]
+        return all(os.path.exists(os.path.join(folder, name)) for name in named)
+
+    def _isChosen(self, folder: str) -> bool:
+        """Whether what is picked is on disk, be it nothing."""
+        if not os.path.exists(self._getTargetsFile()):
+            return False
+        return not self._getTargets() or (self._isThere(folder) and os.path.exists(self._getReferencesFile()))
 
     def _isAsProposed(self) -> bool:
         return self.chosen == ALL_SPECIES and not self.leftovers
@@ -264,7 +282,7 @@ class ProtTwinClusterPicking(TwinPickingProtocol):
 
     def _sortedEmbeddings(self) -> List[Any]:
         with self._lock:
-            items = [item.clone() for item in self.inputEmbeddings.get().iterItems()]
+            items = [item.clone() for item in enabled_items(self.inputEmbeddings.get())]
         return sorted(items, key=lambda item: item.getTsId())
 
     def _linkTomograms(self) -> List[str]:

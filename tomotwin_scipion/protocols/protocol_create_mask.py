@@ -13,6 +13,7 @@ from tomo.protocols import ProtTomoBase
 from .. import Plugin
 from ..constants import CONTRASTS, DARK, OUTPUT_MASKS
 from ..convert import link_tomogram, plain_path
+from ..enabled import enabled_items, ts_ids
 from .region_form import (
     SWITCHES,
     define_region_params,
@@ -89,6 +90,9 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         except Exception as error:
             self._setFailure(tsId, error)
 
+    def _filesOf(self, tsId: str) -> List[str]:
+        return [self._getMask(tsId)]
+
     def _outputItems(self, tsId: str) -> Iterable[TomoMask]:
         tomogram, mask = self._getTomogram(tsId), TomoMask()
         mask.copyInfo(tomogram)
@@ -100,7 +104,7 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
     def _validate(self) -> List[str]:
         tomograms = self.inputTomograms.get()
         errors = validate_region_params(self, tomograms)
-        missing = [item.getFileName() for item in tomograms.iterItems() if not is_there(item)]
+        missing = [item.getFileName() for item in enabled_items(tomograms) if not is_there(item)]
         if missing:
             errors.append(f"{len(missing)} tomogram file(s) are not there, the first is {missing[0]}.")
         isAny = self.useMasks or self.zFirst.get() is not None
@@ -109,14 +113,14 @@ class ProtTwinCreateMask(TwinStreamingProtocol, ProtTomoBase):
         return errors
 
     def _warnings(self) -> List[str]:
-        return warn_of_region_params(self, self.inputTomograms.get().getTSIds())
+        return warn_of_region_params(self, ts_ids(self.inputTomograms.get()))
 
     def _summary(self) -> List[str]:
         output = getattr(self, OUTPUT_MASKS, None)
         if output is None:
             return ["Output is not ready yet."] + self._failureSummary()
         summary = [f"Masks: *{output.getSize()}* of {self.inputTomograms.get().getSize()} tomograms; of each is taken:"]
-        summary += [f"  {mask.getTsId()}:  {100 * masked_share(mask):.0f} %" for mask in output.iterItems()]
+        summary += [f"  {mask.getTsId()}:  {100 * masked_share(mask):.0f} %" for mask in enabled_items(output)]
         return summary + self._failureSummary()
 
     def _methods(self) -> List[str]:

@@ -20,6 +20,7 @@ from ..constants import (
     SMALLEST_VOXEL_SIZE_A,
 )
 from ..convert import link_tomogram, plain_path
+from ..enabled import enabled_items
 from ..objects import SetOfTomogramEmbeddings, TomogramEmbedding
 from .model_choice import chosen_model, define_model_params, validate_model
 from .streaming import TwinStreamingProtocol, file_stamp
@@ -89,13 +90,13 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
         try:
             with self._lock:
                 digest = self._outputDigest(tsId)
-                if self._isDone(EMBEDDED, tsId, digest) and os.path.isdir(self._getZarr(tsId)):
-                    return
                 tomogram = self._getTomogram(tsId)
                 # Kept with the embedding, which refers to it: picking looks at the tomogram for gold and the like.
                 folder = self._getExtraPath("tomograms")
                 makePath(folder)
                 path = link_tomogram(tomogram, folder)
+                if self._isDone(EMBEDDED, tsId, digest) and self._hasResults(tsId):
+                    return
             # What a killed run had begun can be of gigabytes, and is never used.
             cleanPath(*glob.glob(glob.escape(self._getExtraPath()) + f"/.part-*-{tsId}.zarr"))
             args = [path, "--out", self._getExtraPath()] + self._settingsArgs() + self._engineArgs()
@@ -105,6 +106,9 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
         except Exception as error:
             self._setDone(EMBEDDED, tsId, None)
             self._setFailure(tsId, error)
+
+    def _filesOf(self, tsId: str) -> List[str]:
+        return [self._getZarr(tsId)]
 
     def _outputItems(self, tsId: str) -> Iterable[TomogramEmbedding]:
         embedding = TomogramEmbedding()
@@ -125,12 +129,12 @@ class ProtTwinEmbedTomograms(TwinStreamingProtocol, ProtTomoBase):
                 f"The tomograms' sampling rate is {samplingRate} Å/voxel; it must be between {SMALLEST_VOXEL_SIZE_A:g} "
                 f"and {LARGEST_VOXEL_SIZE_A:g}. Correct it where they were imported."
             )
-        tsIds = [tomogram.getTsId() for tomogram in tomograms.iterItems()]
+        tsIds = [tomogram.getTsId() for tomogram in enabled_items(tomograms)]
         if None in tsIds or len(set(tsIds)) < len(tsIds):
             errors.append("Every tomogram needs a tsId of its own, and some here have none or share one.")
         missing = [
             tomogram.getFileName()
-            for tomogram in tomograms.iterItems()
+            for tomogram in enabled_items(tomograms)
             if not os.path.exists(plain_path(tomogram.getFileName()))
         ]
         if missing:

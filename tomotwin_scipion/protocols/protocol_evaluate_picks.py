@@ -67,7 +67,8 @@ class ProtTwinEvaluatePicks(TwinProtocol):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        settings = self._digest(*self._settings())
+        files = [self._getExtraPath(name) for name in (SCORES_FILE, CURVES_FILE, MATCHES_FILE, PLOT_FILE, GROUPS_FILE)]
+        settings = self._digest(*self._settings(), self._lost(*files, *self._outputFiles()))
         self._insertFunctionStep(self.evaluateStep, settings, needsGPU=False)
         self._insertFunctionStep(self.createOutputStep, settings, needsGPU=False)
 

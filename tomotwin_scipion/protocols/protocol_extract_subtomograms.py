@@ -18,6 +18,7 @@ from tomotwin_view.star import read_table
 from .. import Plugin
 from ..constants import BOX_ROOM, CONTRASTS, DARK, OUTPUT_SUBTOMOGRAMS
 from ..convert import link_tomogram, plain_path, write_positions
+from ..enabled import enabled_coordinates
 from .positions_form import chosen_group, define_positions_params, tomograms_of, validate_positions
 from .streaming import TwinStreamingProtocol, file_stamp
 
@@ -84,6 +85,13 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
         args = (tsId, self._run)
         done = self._insertFunctionStep(self.extractStep, *args, prerequisites=prerequisites, needsGPU=False)
         return self._insertFunctionStep(self.createOutputStep, *args, prerequisites=[done], needsGPU=False)
+
+    def _filesOf(self, tsId: str) -> List[str]:
+        table, folder = self._getParticlesFile(tsId), self._getFolder(tsId)
+        if not os.path.exists(table):
+            return [table]
+        rows = read_table(table, "particles")
+        return [os.path.join(folder, row[name]) for row in rows for name in ("rlnImageName", "rlnCtfImage")]
 
     def extractStep(self, tsId: str, run: str) -> None:
         """Have the engine cut out the subtomograms of one tomogram."""
@@ -166,7 +174,7 @@ class ProtTwinExtractSubtomograms(TwinStreamingProtocol, ProtTomoBase):
         """The wanted picks of a tomogram, in the order in which they are written for the engine."""
         coordinates = self.inputCoordinates.get()
         precedent = coordinates.getPrecedents()[{Tomogram.TS_ID_FIELD: tsId}]
-        found = [item.clone() for item in coordinates.iterCoordinates(volume=precedent)]
+        found = [item.clone() for item in enabled_coordinates(coordinates, precedent)]
         for item in found:
             item.setVolume(precedent)
         return [item for item in found if item.getGroupId() == chosen_group(self)]

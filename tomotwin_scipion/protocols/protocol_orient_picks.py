@@ -15,6 +15,7 @@ from tomo.protocols import ProtTomoPicking
 from .. import Plugin
 from ..constants import BRIGHT, CONTRASTS, DARK, OUTPUT_COORDINATES
 from ..convert import CORRELATION_ATTRIBUTE, link_tomogram, particle_matrix, plain_path, read_picks, write_positions
+from ..enabled import enabled_coordinates, ts_ids
 from ..targets import parse_identifiers, prepare_targets
 from .positions_form import chosen_group, define_positions_params, tomograms_of, tomograms_pointer, validate_positions
 from .reference_simulation import acquisition_args, define_acquisition_params, validate_simulation_params
@@ -171,11 +172,14 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         with open(self._getTmpPath("reference.txt"), "w") as file:
             file.write(source)
 
+    def _filesOf(self, tsId: str) -> List[str]:
+        return [self._getOrientedFile(tsId), self._getSummaryFile(tsId)]
+
     def orientStep(self, tsId: str, run: str) -> None:
         """Have the engine orient the picks of one tomogram."""
         try:
             digest = self._searchDigest(tsId)
-            if self._isDone(ORIENTED, tsId, digest) and os.path.exists(self._getOrientedFile(tsId)):
+            if self._isDone(ORIENTED, tsId, digest) and self._hasResults(tsId):
                 return
             with self._lock:
                 tomogram = self._getTomogram(tsId)
@@ -293,7 +297,7 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         coordinates = self.inputCoordinates.get()
         precedent = coordinates.getPrecedents()[{Tomogram.TS_ID_FIELD: tsId}]
         group = chosen_group(self)
-        found = [item.clone() for item in coordinates.iterCoordinates(volume=precedent) if item.getGroupId() == group]
+        found = [item.clone() for item in enabled_coordinates(coordinates, precedent) if item.getGroupId() == group]
         for item in found:
             item.setVolume(precedent)
         return found
@@ -324,7 +328,7 @@ class ProtTwinOrientPicks(TwinStreamingProtocol, ProtTomoPicking):
         return rows
 
     def _tsIds(self) -> Set[str]:
-        return set(self.inputCoordinates.get().getTSIds())
+        return set(ts_ids(self.inputCoordinates.get()))
 
     def _getTomogram(self, tsId: str) -> Tomogram:
         return tomograms_of(self)[{Tomogram.TS_ID_FIELD: tsId}]

@@ -11,6 +11,7 @@ from tomo.objects import SetOfCoordinates3D
 
 from .. import Plugin
 from ..constants import OUTPUT_COORDINATES, RELEASED_MODEL
+from ..enabled import enabled_items, ts_ids
 from ..objects import SetOfTomogramEmbeddings
 from ..targets import add_examples, add_identifiers, iter_references, prepare_targets, write_targets
 from .model_choice import validate_model_file
@@ -94,7 +95,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
     def referencesStep(self, run: str) -> None:
         """Make one file of reference embeddings out of everything the user gave, or take that of the run to refine."""
         made, digest = self._getMadeReferences(), self._digest(*self._targetSettings())
-        if self._isDone(REFERENCES, ALL, digest) and os.path.exists(made):
+        if self._isDone(REFERENCES, ALL, digest) and os.path.exists(made) and os.path.exists(self._getTargetsFile()):
             return
         cleanPath(made)
         self._setDone(REFERENCES, ALL, None)
@@ -112,7 +113,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         makePath(folder)
         targets = prepare_targets(iter_references(self.inputReferences), folder)
         add_identifiers(self.identifiers.get(), targets)
-        zarrs = {item.getTsId(): item.getFileName() for item in embeddings.iterItems()}
+        zarrs = {item.getTsId(): item.getFileName() for item in enabled_items(embeddings)}
         examples = [pointer.get() for pointer in self.inputExamples]
         tsIds = add_examples(examples, targets, folder, embeddings.getSamplingRate(), zarrs, self.examplesByGroup.get())
         write_targets(targets, self._getTargetsFile())
@@ -140,7 +141,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
             Plugin.runTomotwin(self, "refine", args, expected=references)
         self._setDone(REFINED, ALL, digest)
 
-    def closeOutputStep(self, run: str) -> None:
+    def _close(self) -> None:
         """Close the picks of all targets, and make outputs of each where they are wanted."""
         self._closePicks()
         if self.outputEach:
@@ -152,7 +153,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         errors = self._validateGpu() + self._validateEmbeddings()
         if embeddings.getModel() != RELEASED_MODEL:
             errors += validate_model_file(embeddings.getModel())
-        tsIds = set(embeddings.getTSIds())
+        tsIds = set(ts_ids(embeddings))
         if embeddings.isStreamOpen():
             tsIds |= self._tomogramsOfPositions()  # they may still come
         unsuitable = validate_picking(self, tsIds)
@@ -161,7 +162,7 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         return errors + validate_simulation_params(self, embeddings.getTomograms().getFirstItem())
 
     def _warnings(self) -> List[str]:
-        return warn_of_picking(self) + warn_of_region_params(self, self.inputEmbeddings.get().getTSIds())
+        return warn_of_picking(self) + warn_of_region_params(self, ts_ids(self.inputEmbeddings.get()))
 
     def _remarks(self) -> List[str]:
         refitted = accepted_picks(self) is not None
@@ -213,4 +214,4 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
     def _tomogramsOfPositions(self) -> Set[str]:
         """Tomograms in which positions are given that the references are made of or refitted to."""
         sets = [pointer.get() for pointer in self.inputExamples] + [accepted_picks(self), all_picks(self)]
-        return {tsId for coordinates in sets if coordinates is not None for tsId in coordinates.getTSIds()}
+        return {tsId for coordinates in sets if coordinates is not None for tsId in ts_ids(coordinates)}

@@ -90,7 +90,11 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        settings = self._digest(*self._settings())
+        folders = [self._getExtraPath(self._getName(number + 1)) for number in range(self.numberOfTomograms.get())]
+        files = [os.path.join(folder, RECORD) for folder in folders] + [
+            item.getFileName() for item in getattr(self, OUTPUT_TOMOGRAMS, [])
+        ]
+        settings = self._digest(*self._settings(), self._lost(*files, *self._outputFiles()))
         prepared = self._insertFunctionStep(self.prepareStep, settings, prerequisites=[], needsGPU=False)
         steps = [
             self._insertFunctionStep(

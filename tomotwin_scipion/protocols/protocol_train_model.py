@@ -13,6 +13,7 @@ from tomo.protocols import ProtTomoBase
 from .. import Plugin
 from ..constants import CONTRASTS, OUTPUT_MODEL
 from ..convert import link_tomogram
+from ..enabled import enabled_items
 from ..objects import TomoTwinModel
 from ..targets import Target, add_examples, iter_references, prepare_targets, read_targets, write_targets
 from ..trained import GROUPS, chosen_file, read_card, read_curves
@@ -65,7 +66,8 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        data = self._digest(*self._dataSettings())
+        made = self._getAdapted() if self.task == ADAPT else chosen_file(self._getTrainingFolder())
+        data = self._digest(*self._dataSettings(), self._lost(made))
         self._insertFunctionStep(self.prepareStep, data, needsGPU=False)
         if self.task == ADAPT:
             self._insertFunctionStep(self.adaptStep, data, adapting_args(self), needsGPU=self.usesGpu())
@@ -194,7 +196,7 @@ class ProtTwinTrainModel(TwinProtocol, ProtTomoBase):
         """The tomograms by tsId: those given, or those in which the positions were picked."""
         given = other_tomograms(self)
         sets = [given] if given is not None else [pointer.get().getPrecedents() for pointer in self.inputCoordinates]
-        return {item.getTsId(): item.clone() for tomograms in sets for item in tomograms.iterItems()}
+        return {item.getTsId(): item.clone() for tomograms in sets for item in enabled_items(tomograms)}
 
     def _positionArgs(self) -> List[Any]:
         """Tomograms and positions, for ``tomotwin train`` and ``tomotwin adapt``."""

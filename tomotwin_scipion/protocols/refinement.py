@@ -12,9 +12,10 @@ import os
 from typing import Any, Dict, Iterable, List, Optional
 
 from pyworkflow.protocol import LEVEL_ADVANCED, params
-from tomo.objects import Coordinate3D, SetOfCoordinates3D
+from tomo.objects import SetOfCoordinates3D
 
 from ..convert import write_positions
+from ..enabled import enabled_items, groups_of, ts_ids
 from ..objects import SetOfTomogramEmbeddings
 from ..targets import diameters_by_group, groups_file, names_of_targets, read_groups
 
@@ -146,8 +147,8 @@ def run_of_picks(picks: SetOfCoordinates3D) -> List[str]:
 def refine_args(protocol: Any, embeddings: SetOfTomogramEmbeddings, folder: str) -> List[Any]:
     """Words of ``tomotwin refine``, but for the references; the positions are written under `folder`."""
     accepted, picks = protocol.acceptedPicks.get(), protocol.allPicks.get()
-    zarrs = {item.getTsId(): item.getFileName() for item in embeddings.iterItems()}
-    tsIds = _shared(picks, set(zarrs) & set(accepted.getPrecedents().getTSIds()))
+    zarrs = {item.getTsId(): item.getFileName() for item in enabled_items(embeddings)}
+    tsIds = _shared(picks, set(zarrs) & set(ts_ids(accepted.getPrecedents())))
     names, diameters = read_groups(groups_file(picks))[0], diameters_by_group(picks)
     labels: Dict[str, Any] = {"picks": names or None, "corrected": names or None}
     if len(names) == 1:  # whatever group another program gave them
@@ -170,11 +171,11 @@ def refinement_settings(protocol: Any) -> List[Any]:
 
 
 def _groups(coordinates: SetOfCoordinates3D) -> set:
-    return set(coordinates.getUniqueValues(Coordinate3D.GROUP_ID_ATTR))
+    return set(groups_of(coordinates))
 
 
 def _shared(coordinates: SetOfCoordinates3D, tsIds: Iterable[str]) -> List[str]:
-    return sorted(set(coordinates.getTSIds()) & set(tsIds))
+    return sorted(set(ts_ids(coordinates)) & set(tsIds))
 
 
 def _of_run(coordinates: SetOfCoordinates3D, name: str) -> str:

@@ -7,6 +7,7 @@ from pyworkflow.utils import makePath
 from tomo.objects import SetOfTomograms, Tomogram, TomoMask
 
 from ..convert import link_tomogram
+from ..enabled import enabled_items
 
 SWITCHES = {"--auto-slab": "autoSlab", "--exclude-gold": "excludeGold", "--exclude-carbon": "excludeCarbon"}
 """Switches of the engine, and the form's."""
@@ -86,7 +87,7 @@ def validate_region_params(protocol: Any, tomograms: SetOfTomograms) -> List[str
         errors.append("Masks: this is a tomogram; give a mask, which is 0 where nothing is to be looked for.")
     if errors or (first is None and masks is None):
         return errors
-    sizes = {item.getTsId(): tuple(item.getDim()) for item in tomograms.iterItems()}
+    sizes = {item.getTsId(): tuple(item.getDim()) for item in enabled_items(tomograms)}
     matched = _masks_of(masks, sizes)
     for tsId, size in sizes.items():
         if first is not None and last >= size[2]:
@@ -135,7 +136,7 @@ def _masks_of(masks: Any, tsIds: Iterable[str]) -> Dict[str, Tomogram]:
         return {}
     if isinstance(masks, SetOfTomograms):
         wanted = set(tsIds)
-        return {item.getTsId(): item.clone() for item in masks.iterItems() if item.getTsId() in wanted}
+        return {item.getTsId(): item.clone() for item in enabled_items(masks) if item.getTsId() in wanted}
     found = {}
     for tsId in tsIds:
         mask = Tomogram()

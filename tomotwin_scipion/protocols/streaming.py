@@ -9,24 +9,42 @@ they are stored, without a place of their own on a GPU. So here the executor's o
 **What is missing.** Scipion skips a finished step where the run before had the same one at the same place of its list.
 With tomograms that arrive in any order there is no such place. So what is done is kept in a file: for each stage of the
 work and each tomogram a digest of everything that the result depends on. What has another digest, or none since it
-failed or was killed, is done again; the steps of each start differ from all before, so Scipion itself skips none.
+failed or was killed, is done again; the steps of each start differ from all before, so Scipion itself skips none. So is
+what somebody has deleted from the disk since.
+
+**Continued together.** Where a whole workflow is continued, this run may begin before the one that it takes tomograms from
+has opened its output again. So the input counts as open while that run is at work, an output is opened as soon as there is
+something to do, and before the output is closed the input is looked at once more.
 """
 
 import json
 import os
 import sqlite3
+import time
 from datetime import datetime
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
+import psutil
 from pwem.objects import EMObject, EMSet
 from pyworkflow.object import Pointer, Set
-from pyworkflow.protocol import STATUS_NEW, STEPS_PARALLEL
+from pyworkflow.protocol import (
+    STATUS_LAUNCHED,
+    STATUS_NEW,
+    STATUS_RUNNING,
+    STEPS_PARALLEL,
+    Protocol,
+    getProtocolFromDb,
+)
+from pyworkflow.utils import getHostFullName
 from tomo.objects import Tomogram
 
+from ..enabled import ts_ids
 from ..errors import TwinError
 from .protocol_base import TwinProtocol
 
 DONE_FILE = "done.json"
+LAUNCH_PATIENCE_S = 60
+"""So long a run that is launched has time to begin; then nobody waits for it any more."""
 OUTPUT = "output"
 """The last stage of each tomogram: its results are in the output."""
 
@@ -62,6 +80,10 @@ class TwinStreamingProtocol(TwinProtocol):
         """The output's items of one tomogram, which did not fail."""
         raise NotImplementedError
 
+    def _filesOf(self, tsId: str) -> List[str]:
+        """Files and folders of one tomogram that whoever takes the output wants to find."""
+        return []
+
     def _finishOutput(self, output: EMSet) -> None:
         """Put in what is only known at the end."""
 
@@ -77,10 +99,20 @@ class TwinStreamingProtocol(TwinProtocol):
     def _insertAllSteps(self) -> None:
         self._run = str(datetime.now())
         self._inserted: set = set()
+        self._skipped: set = set()
         self._first: Optional[List[int]] = None
+        self._here: List[str] = []
+        self._began = time.monotonic()
+        self._insertClosing()
+        self._insertArrived()
+        if self._hasOutput() and (self._isStreaming() or self._inserted - self._skipped):
+            output = self._openOutput()
+            output.write()
+            self._store(output)
+
+    def _insertClosing(self) -> None:
         number = self._insertFunctionStep(self.closeOutputStep, self._run, prerequisites=[], wait=True, needsGPU=False)
         self._closing = self._steps[number - 1]
-        self._insertArrived()
 
     def _stepsCheck(self) -> None:
         """Called by the executor every few seconds."""
@@ -97,13 +129,16 @@ class TwinStreamingProtocol(TwinProtocol):
             except sqlite3.Error as error:  # the set is being written; the next check comes in seconds
                 self.info(f"The input cannot be read at the moment ({error}).")
                 return
+            self._here = tsIds
             if isOpen and not (tsIds and self._isReady(tsIds)):
                 return
             if self._first is None and tsIds:
                 self._first = self._insertFirstSteps()
             for tsId in sorted(set(tsIds) - self._inserted):
                 self._inserted.add(tsId)
-                if not self._isDone(OUTPUT, tsId, self._outputDigest(tsId)):
+                if self._isDone(OUTPUT, tsId, self._outputDigest(tsId)) and self._hasResults(tsId):
+                    self._skipped.add(tsId)
+                else:
                     self._closing.addPrerequisites(self._insertTomogramSteps(tsId, self._first or []))
             if not isOpen:
                 self._closing.addPrerequisites(*(self._first or []))
@@ -117,8 +152,38 @@ class TwinStreamingProtocol(TwinProtocol):
         """The tomograms that are there, and whether more may come."""
         items = getattr(self, self._streamInput).get()
         items.loadProperty("_streamState")  # as its file has it: the project may know an older state
-        isOpen = items.isStreamOpen()  # before the items: none that came last is missed
-        return items.getTSIds(), isOpen
+        isOpen = items.isStreamOpen() or self._isProducing()  # before the items: none that came last is missed
+        return ts_ids(items), isOpen
+
+    def _isProducing(self) -> bool:
+        """Whether the run that the input comes from is at work, or about to begin."""
+        producer = getattr(self, self._streamInput).getObjValue()
+        if not isinstance(producer, Protocol) or not os.path.exists(producer.getDbPath()):
+            return False
+        try:
+            producer = getProtocolFromDb(os.getcwd(), producer.getDbPath(), producer.getObjId())
+        except Exception as error:  # it is being written, or was made by another version
+            self.info(f"The state of the run before cannot be read at the moment ({error}).")
+            return False
+        if producer.getStatus() == STATUS_LAUNCHED:  # it will be running in seconds, or never
+            return time.monotonic() - self._began < LAUNCH_PATIENCE_S
+        isHere = producer.getHostFullName() == getHostFullName()
+        return producer.getStatus() == STATUS_RUNNING and isHere and psutil.pid_exists(producer.getPid())
+
+    def _hasMore(self) -> bool:
+        """Whether the input was opened again, or got other tomograms, since the closing step was let go. Then what there is to
+        do is inserted, and another closing step after it."""
+        with self._lock:
+            try:
+                tsIds, isOpen = self._arrived()
+            except sqlite3.Error:
+                return False
+            if not isOpen and set(tsIds) <= self._inserted:
+                return False
+            self._inserted, self._first = set(), None
+            self._insertClosing()
+            self._insertArrived()
+        return True
 
     def createOutputStep(self, tsId: str, run: str) -> None:
         """Register the results of one tomogram in the output, in the place of those of an earlier attempt."""
@@ -134,6 +199,11 @@ class TwinStreamingProtocol(TwinProtocol):
             self._writeOutput(output, tsId, None if failed else self._outputDigest(tsId))
 
     def closeOutputStep(self, run: str) -> None:
+        """Close the output, unless there is more to do by now, or fail where there is nothing to put out."""
+        if not self._hasMore():
+            self._close()
+
+    def _close(self) -> None:
         """Close the output, or fail where there is nothing to put out."""
         output = getattr(self, self._getOutputName(), None)
         if output is not None:
@@ -148,8 +218,19 @@ class TwinStreamingProtocol(TwinProtocol):
     def _isDone(self, stage: str, tsId: str, digest: str) -> bool:
         """Whether a stage of a tomogram was finished, in this run or an earlier one, with what it depends on now."""
         with self._lock:
-            isLost = stage == OUTPUT and getattr(self, self._getOutputName(), None) is None
+            isLost = stage == OUTPUT and not self._hasOutput()
             return not isLost and self._readDone().get(stage, {}).get(tsId) == digest
+
+    def _hasOutput(self) -> bool:
+        """Whether there is an output, with its file on disk."""
+        output = getattr(self, self._getOutputName(), None)
+        return output is not None and os.path.exists(output.getFileName())
+
+    def _hasResults(self, tsId: str) -> bool:
+        """Whether the files of a tomogram are still on disk; a folder that was emptied is none."""
+        return all(
+            os.listdir(path) if os.path.isdir(path) else os.path.exists(path) for path in self._filesOf(tsId)
+        )
 
     def _setDone(self, stage: str, tsId: str, digest: Optional[str]) -> None:
         """Keep that a stage of a tomogram is finished, or with None that it is not."""
@@ -178,8 +259,8 @@ class TwinStreamingProtocol(TwinProtocol):
 
         `sources` are what Scipion's graph of objects shows it to come from.
         """
-        output = getattr(self, self._getOutputName(), None)
-        if output is not None:
+        if self._hasOutput():
+            output = getattr(self, self._getOutputName())
             output.enableAppend()
             output.setStreamState(Set.STREAM_OPEN)
             return output
@@ -198,7 +279,7 @@ class TwinStreamingProtocol(TwinProtocol):
 
     def _dropGone(self, output: EMSet) -> None:
         """Take out the items of tomograms that are no longer in the input, as after an input was replaced."""
-        here = set(getattr(self, self._streamInput).get().getTSIds())
+        here = set(self._here)
         registered = self._readDone().get(OUTPUT, {})  # asking the set would load what it holds a second time
         gone = {tsId for tsId, digest in registered.items() if digest is not None} - here
         if gone:

@@ -6,6 +6,7 @@ from typing import Any, List
 
 from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
 
+from ..enabled import enabled_items, ts_ids
 from ..targets import is_cut_out, iter_references, kinds_of
 from .model_choice import validate_model
 from .positions_form import other_tomograms, validate_other_tomograms
@@ -64,7 +65,7 @@ def _validate_positions(protocol: Any) -> List[str]:
             "Positions: they were picked in tomograms of different voxel sizes; say in Tomograms which to take."
         )
     for coordinates in sets:
-        if tomograms is not None and not set(coordinates.getTSIds()) & set(tomograms.getTSIds()):
+        if tomograms is not None and not set(ts_ids(coordinates)) & set(ts_ids(tomograms)):
             errors.append("Positions: some are in none of the tomograms (tsIds differ).")
         if protocol.task == ADAPT:
             errors += _validate_numbers_of(coordinates, protocol.byGroup.get())
@@ -78,7 +79,7 @@ def _validate_positions(protocol: Any) -> List[str]:
 
 
 def _validate_numbers_of(coordinates: SetOfCoordinates3D, byGroup: bool) -> List[str]:
-    counts = Counter(item.getGroupId() for item in coordinates.iterItems())
+    counts = Counter(item.getGroupId() for item in enabled_items(coordinates))
     kinds = kinds_of(coordinates, byGroup)
     numbers = {name: coordinates.getSize() if group is None else counts[group] for name, group in kinds}
     name = min(numbers, key=numbers.__getitem__)

@@ -21,6 +21,7 @@ from tomotwin_view.star import read_table
 
 from .. import __version__
 from ..convert import LINKED_AS_THEY_ARE, MRC_EXTENSIONS, Pick, new_coordinate, plain_path, read_picks
+from ..enabled import enabled_coordinates
 from ..targets import GROUPS_FILE, read_groups
 
 FILTERED = "filtered3DCoordinates"
@@ -85,7 +86,7 @@ class ViewedPicks:
         # The pointer, not the set that it points to: a set apart from its run could not be found again.
         output.setPrecedents(self.coordinates._precedentsPointer)
         kept = {self._ids[row] for row in np.flatnonzero(stay[: len(self._ids)])}
-        for item in self.coordinates.iterCoordinates():
+        for item in enabled_coordinates(self.coordinates):
             if item.getObjId() in kept:
                 output.append(item.clone())
         for row in np.flatnonzero(stay[len(self._ids) :]):
@@ -110,7 +111,7 @@ class ViewedPicks:
         }
         box = float((self.coordinates.getBoxSize() or np.nan) * self.coordinates.getSamplingRate())
         ids, rows = [], []
-        for item in self.coordinates.iterCoordinates():
+        for item in enabled_coordinates(self.coordinates):
             place, group = item.getPosition(BOTTOM_LEFT_CORNER), item.getGroupId() or 0
             unknown = (diameters.get(group, box), np.nan)
             diameter, fdr = told.get((item.getTomoId(), *np.round(place, 2)), unknown)
