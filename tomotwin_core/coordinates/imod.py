@@ -137,6 +137,6 @@ def _model(path: Path) -> Any:
         if not content.startswith(b"IMOD"):
             raise ValueError("no IMOD model")
         return parse_model(_Complete(content))
-    # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one.
-    except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error):
+    # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one; memory is asked for counts that it says.
+    except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error, MemoryError):
         raise UserError(f"{path} is not an IMOD model that can be read: save it again in 3dmod.") from None
