@@ -221,7 +221,11 @@ def _write_clusters(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _write_molecules(folder: Path, rng: np.random.Generator) -> None:
-    columns = ["group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id", "label_entity_id", "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv", "auth_seq_id", "auth_asym_id", "pdbx_PDB_model_num"]
+    columns = [
+        "group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id", "label_entity_id",
+        "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv", "auth_seq_id",
+        "auth_asym_id", "pdbx_PDB_model_num",
+    ]  # fmt: skip
     xyz = np.cumsum(rng.normal(0, 2.2, (40, 3)), axis=0).round(2)
     cif = ["data_test", "loop_", *(f"_atom_site.{c}" for c in columns)]
     pdb = []
