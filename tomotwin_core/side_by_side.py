@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -45,10 +47,18 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> I
     workers = min(torch.get_num_threads(), len(items))
     # Forked, a process could wait for ever for threads that only its parent has.
     context = multiprocessing.get_context("spawn")
+    done = False
     try:
         with ProcessPoolExecutor(workers, context, initializer=_on_one_thread) as pool:
-            yield from pool.map(function, items)
+            for result in pool.map(function, items):
+                done = True
+                yield result
     except BrokenProcessPool as error:
+        if not done and _script_without_guard():
+            raise UserError(
+                f"{sys.modules['__main__'].__file__}: the processes that it starts run it once more and ended before their work; put what the "
+                'script does under: if __name__ == "__main__":'
+            ) from error
         raise UserError(
             "a process was ended before its work was done, most likely for want of memory; give the call more memory or fewer tomograms"
         ) from error
@@ -64,6 +74,17 @@ def end_with_parent(every_s: float = 1.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _script_without_guard() -> bool:
+    """Whether the program is a script of somebody's that does not ask whether it is run or imported."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        return (
+            script is not None and script.endswith(".py") and "__main__" not in Path(script).read_text(errors="replace")
+        )
+    except OSError:
+        return False
 
 
 def _on_one_thread() -> None:

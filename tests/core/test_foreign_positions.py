@@ -6,53 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from planted_positions import CENTRED, CORNER, PLACES, SHAPE, SIZE_A, copick, optics, read, star, table
 from scipy.spatial.transform import Rotation
 
 from tomotwin_core.cli.main import main
-from tomotwin_core.coordinates import Coordinates, read_all_coordinates, read_coordinates, write_coordinates
+from tomotwin_core.coordinates import (
+    Coordinates,
+    read_all_coordinates,
+    read_coordinates,
+    write_coordinates,
+)
 from tomotwin_core.coordinates.placed import placed_coordinates, tables_in
 from tomotwin_core.coordinates.starblocks import blocks_of
 from tomotwin_core.errors import UserError
 from tomotwin_core.tomogram import TomogramSource, open_tomogram, write_mrc
-from tomotwin_view.star import read_table, split_values, word, write_tables
-
-SHAPE, SIZE_A = (60, 120, 150), 10.0
-PLACES = np.random.default_rng(0).uniform([8, 8, 8], [142, 112, 52], (12, 3))
-CORNER = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
-CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-
-
-def star(path: Path, columns: list[str], rows: list[list[object]] | NDArray[np.float64], before: str = "") -> Path:
-    labels = "".join(f"_{name} #{i}\n" for i, name in enumerate(columns, 1))
-    text = "".join(" ".join(map(str, row)) + "\n" for row in rows)
-    path.write_text(f"{before}\ndata_particles\n\nloop_\n{labels}{text}\n")
-    return path
-
-
-def optics(*sizes: object) -> str:
-    rows = "".join(f"{i} {size}\n" for i, size in enumerate(sizes, 1))
-    return f"\ndata_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n{rows}\n"
-
-
-def table(
-    path: Path, places: NDArray[np.float64], apix: float | NDArray[np.float64] = 0.0, angles: float = 0.0
-) -> Path:
-    rows = np.zeros((len(places), 42))
-    rows[:, 0], rows[:, 19], rows[:, 23:26], rows[:, 35], rows[:, 6:9] = 1, 1, places, apix, angles
-    np.savetxt(path, rows, fmt="%.7g")
-    return path
-
-
-def copick(path: Path, places: NDArray[np.float64], spacing: object, **more: object) -> Path:
-    points = [{"location": dict(zip("xyz", p, strict=True)), **more} for p in (places * SIZE_A).tolist()]
-    path.write_text(json.dumps({"run_name": "t", "voxel_spacing": spacing, "points": points}))
-    return path
-
-
-def read(path: Path) -> Coordinates:
-    """As a command reads it that knows the tomogram, in the tomogram's voxels."""
-    return read_coordinates(path, "t", SIZE_A, SHAPE).to_voxel_size(SIZE_A, SHAPE)
-
 
 # ------------------------------ scales ------------------------------
 
@@ -264,6 +231,32 @@ def test_relion_5_is_told_a_pixel_size_only_where_it_is_that_of_the_tilt_series(
         np.testing.assert_allclose(read_coordinates(out).xyz, PLACES, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "shape"),
+    [
+        (["tomotwinVoxelSizeAngst"], "10", None),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 60 120 150", SHAPE),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 0 0 0", None),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "10 inf 120 150", "cannot be"),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "nan 60 120 150", "cannot be"),
+        (["tomotwinVoxelSizeAngst", *(f"tomotwinTomogramSize{a}" for a in "ZYX")], "-8 60 120 150", "cannot be"),
+        (["tomotwinTomogramSizeZ"], "60", "lacks the column tomotwinVoxelSizeAngst"),
+    ],
+)
+def test_sizes_of_a_file_of_ours_are_those_that_can_be(
+    tmp_path: Path, columns: list[str], values: str, shape: object
+) -> None:
+    labels = "".join(f"_{name}\n" for name in ["rlnTomoName", *columns])
+    before = f"\ndata_tomotwin_tomograms\n\nloop_\n{labels}t {values}\n\n"
+    path = star(tmp_path / "a.star", ["rlnTomoName", *CORNER], [["t", *p] for p in PLACES], before)
+    if isinstance(shape, str):
+        with pytest.raises(UserError, match=shape):
+            read_coordinates(path)
+        return
+    found = read_coordinates(path)
+    assert (found.voxel_size_A, found.shape) == (10.0, shape)
+
+
 # ------------------------------ angles ------------------------------
 
 
@@ -309,98 +302,6 @@ def test_angles_that_nobody_knows_are_told_where_relion_wants_some(
     assert capsys.readouterr().err == ""
 
 
-# ------------------------------ names, and what a STAR file is ------------------------------
-
-NAMES = [
-    "data_01", "DATA_x", "loop_", "loop_3", "save_a", "stop_", "global_x", "_a", "#1", "a#1", "$x", ";x", "[1]",
-    "o'brien", 'he said "x"', 'both \'a"b kinds', "'", '"', "a b", "  ", "", "Tür 5°", "名前", "0042", "1e5", "nan", "<NA>",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_comes_back_as_it_was_from_engine_and_plugin(tmp_path: Path, name: str) -> None:
-    assert split_values(f"{word(name)}  1.5 {word(name)} # a comment") == [name, "1.5", name]
-    for format in ("star", "relion4", "relion5"):
-        coords = Coordinates.from_arrays(PLACES[:3], SIZE_A, name, SHAPE, label=name, score=0.5)
-        write_coordinates(tmp_path / "a.star", coords, format)
-        (found,) = read_all_coordinates(tmp_path / "a.star")
-        assert (found.tomogram, set(found.label), len(found)) == (name, {name}, 3)
-        assert [row["rlnTomoName"] for row in read_table(str(tmp_path / "a.star"), "particles")] == [name] * 3
-    write_tables(str(tmp_path / "b.star"), {"particles": (["a", "b"], [[name, 1], ["x", name]]), "more": {"c": name}})
-    assert read_table(str(tmp_path / "b.star"), "particles") == [{"a": name, "b": "1"}, {"a": "x", "b": name}]
-
-
-@pytest.mark.parametrize("name", ["data_01", "_a", "o'brien", "loop_1", "save_5"])
-def test_a_name_that_another_program_did_not_quote_is_a_row_all_the_same(tmp_path: Path, name: str) -> None:
-    path = star(tmp_path / "a.star", ["rlnTomoName", *CORNER], [[name, *p] for p in PLACES])
-    (found,) = read_all_coordinates(path, voxel_size_A=SIZE_A)
-    assert found.tomogram == name
-    np.testing.assert_allclose(found.xyz, PLACES)
-
-
-@pytest.mark.parametrize("name", ["a\nb", "a\rb", "' and \" x"])
-def test_a_name_that_no_star_file_can_hold_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="for which a STAR value has no place: choose another name"):
-        write_coordinates(tmp_path / "a.star", Coordinates.from_arrays(PLACES, SIZE_A, name, SHAPE))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("twice", ["rlnTomoName", "rlnCoordinateX", "rlnCoordinateZ", "tomotwinScore", "rlnAngleRot"])
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, twice: str) -> None:
-    columns = ["rlnTomoName", *CORNER, "tomotwinScore", "rlnAngleRot", twice]
-    path = star(tmp_path / "a.star", columns, [["t", *p, 0.5, 1, 1] for p in PLACES])
-    with pytest.raises(UserError, match=f"line 11: the column _{twice} is there twice"):
-        read_all_coordinates(path, voxel_size_A=SIZE_A)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("data_a\n_x 1\n_x 2\n", "the column _x is there twice"),
-        ("data_a\n_x 1\ndata_a\n_y 1\n", "the block data_a is there twice"),
-        ("data_a\nloop_\n_x\n1\nloop_\n_y\n2\n", "a second table in one block"),
-        ("data_a\n_x\n", "neither a label with its value"),
-        ("data_tomotwin\n_v 1\ndata_a\nloop_\n_x\n_y\n1 2\n1 2", "is cut off in its last line"),
-        ("\0\0data_a\n", "is no text"),
-    ],
-)
-def test_what_is_half_a_star_file_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "a.star").write_text(text)
-    with pytest.raises(UserError, match=r"is not a STAR file that can be read \(.*" + sentence):
-        read_all_coordinates(tmp_path / "a.star")
-
-
-def test_a_file_that_was_mended_is_read_anew(tmp_path: Path) -> None:
-    path = star(tmp_path / "a.star", ["rlnTomoName", *CORNER], [["t", 1, 2]])
-    with pytest.raises(UserError):
-        read_all_coordinates(path, voxel_size_A=SIZE_A)
-    star(path, ["rlnTomoName", *CORNER], [["t", 1, 2, 3]])
-    assert read_coordinates(path, voxel_size_A=SIZE_A).xyz.tolist() == [[1, 2, 3]]
-
-
-@pytest.mark.parametrize("ending", ["star", "tbl", "coords", "json", "cbox"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
-def test_umlauts_are_read_in_utf_8_and_without(tmp_path: Path, ending: str, encoding: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    if ending == "star":
-        star(path, ["rlnTomoName", *CORNER], [["Tür", *p] for p in PLACES])
-    elif ending == "tbl":
-        table(path, PLACES)
-        (tmp_path / "a.doc").write_bytes("1 Tür.mrc\n".encode(encoding))
-    elif ending == "coords":
-        path.write_text("# Tür\n" + "".join(f"{x} {y} {z}\n" for x, y, z in PLACES))
-    elif ending == "json":
-        path.write_text(copick(path, PLACES, 10.0).read_text().replace('"t"', '"Tür"'))
-    else:
-        write_coordinates(path, Coordinates.from_arrays(PLACES, SIZE_A, "Tür", SHAPE), "cbox")
-    path.write_bytes(path.read_text().encode(encoding))
-    if ending == "tbl" and encoding == "utf-8-sig":
-        return
-    (found,) = read_all_coordinates(path, voxel_size_A=SIZE_A)
-    assert found.tomogram == ("a" if ending == "coords" else "Tür")
-    np.testing.assert_allclose(found.xyz, PLACES, rtol=1e-5)
-
-
 # ------------------------------ in their tomograms ------------------------------
 
 
@@ -441,3 +342,13 @@ def test_a_file_without_names_belongs_to_the_tomogram_it_is_called_after(
     (found,) = tables_in(tmp_path / name, tomograms)
     assert (found.tomogram, found.voxel_size_A) == (("TS_10", 8) if "TS_10" in name else ("TS_1", 10))
     assert found.xyz[0].tolist() == [10, 12, 5]
+
+
+@pytest.mark.parametrize("given", [5.0, 8.0, 12.0, 9.5, 20.0])
+def test_a_voxel_size_that_contradicts_the_file_is_told(
+    tmp_path: Path, tomograms: list[TomogramSource], capsys: pytest.CaptureFixture[str], given: float
+) -> None:
+    write_coordinates(tmp_path / "a.star", Coordinates.from_arrays([[20, 12, 5]], 10.0, "TS_1", (20, 30, 40)))
+    (found,) = tables_in(tmp_path / "a.star", tomograms, voxel_size_A=given)
+    assert found.xyz.tolist() == [[20, 12, 5]]
+    assert f"in voxels of 10 A, which counts: the {given:g} A given are passed over" in capsys.readouterr().err

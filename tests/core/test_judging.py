@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.structures import Density, density_from_points, load_density
+from tomotwin_core.structures.build import build_library
 from tomotwin_core.tomogram import write_mrc
 
 RNG = np.random.default_rng(0)
@@ -110,7 +111,7 @@ def test_noise_around_a_molecule_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: NDArray[Any], level: float, masked: bool
 ) -> None:
     clean = loaded(tmp_path, shape)
-    assert capsys.readouterr().err == ""
+    capsys.readouterr()
     noisy = loaded(tmp_path, (shape + level * NOISE) * (RADIUS < 17 if masked else 1))
     assert noisy.diameter_A == pytest.approx(clean.diameter_A, rel=0.2)
     assert noisy.mass_kDa == pytest.approx(clean.mass_kDa, rel=0.45)
@@ -151,3 +152,56 @@ def test_a_tomogram_is_no_map_and_a_cut_molecule_is_told(tmp_path: Path, capsys:
         loaded(tmp_path, np.pad(BALL, 30), 40.0)
     loaded(tmp_path, BALL[12:-12, 16:-16, 12:-12])
     assert "the molecule reaches the border of its map" in capsys.readouterr().err
+
+
+HALF_BALL = ndimage.shift((RADIUS < 6).astype(float), (4, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"),
+    [
+        *((radius > RADIUS, True) for radius in (5, 7, 9, 11, 13)),
+        (ndimage.gaussian_filter(BALL, 2), True),
+        ((RADIUS < 13) & (RADIUS > 9), False),  # hollow, as capsids are
+        (np.maximum(HALF_BALL, HALF_BALL[::-1]), False),
+        (LONG, False),
+    ],
+)
+def test_a_ball_is_told_and_what_has_features_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], volume: NDArray[Any], told: bool
+) -> None:
+    loaded(tmp_path, volume)
+    assert ("the map is a ball without features" in capsys.readouterr().err) == told
+
+
+# ------------------------------ a library ------------------------------
+
+
+def test_one_molecule_that_cannot_be_read_does_not_stop_a_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structure(tmp_path / "good.cif", [protein()])
+    (tmp_path / "bad.cif").write_text("no structure")
+    write_mrc(tmp_path / "noise.mrc", NOISE, SIZE_A)
+    assert build_library(tmp_path).ids() == ["good"]
+    told = capsys.readouterr().err
+    assert "bad.cif is left out of the library" in told and "noise.mrc is left out of the library" in told
+    (tmp_path / "good.cif").unlink()
+    with pytest.raises(UserError, match="none of its 2 structures and maps can be read; see above"):
+        build_library(tmp_path)
+
+
+def test_what_is_a_membrane_protein_is_said_by_the_manifest_or_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("mb_a", "syn_b", "mb_c", "d", "e"):
+        structure(tmp_path / f"{name}.cif", [("LYS", "CA", "C", PROTEIN)])  # that no bilayer holds
+    (tmp_path / "manifest.csv").write_text("id,name,kind\nmb_c,C,soluble\nd,D,membrane\n")
+    library = build_library(tmp_path)
+    kinds = {i: library.entries[i].kind for i in library.ids()}
+    assert kinds == {"mb_a": "membrane", "syn_b": "membrane", "mb_c": "soluble", "d": "membrane", "e": "soluble"}
+    told = [line for line in capsys.readouterr().err.splitlines() if "membrane protein" in line]
+    assert len(told) == 2 and "mb_a.cif" in told[0] and "syn_b.cif" in told[1]
+    (tmp_path / "manifest.csv").write_text("id,name,kind\ne,E,odd\n")
+    with pytest.raises(UserError, match="e.cif: the manifest calls it 'odd'; give one of soluble, membrane"):
+        build_library(tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import tiny_network
+from planted import FieldMaker, tiny_network
 
 import tomotwin_core.evaluation.pictures as pictures
 from tomotwin_core.cli.main import main
@@ -13,6 +13,7 @@ from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coord
 from tomotwin_core.errors import UserError
 from tomotwin_core.model import save_model
 from tomotwin_core.picking.collect import _loaded, _placed
+from tomotwin_core.picking.from_positions import references_from_positions
 from tomotwin_core.tomogram import open_tomogram, write_mrc
 
 SHAPE = (40, 44, 48)
@@ -65,6 +66,28 @@ def test_peaks_that_cannot_be_read_do_not_stop_the_picking_of_others(
     assert sorted(p.name for p in (folder / "p").iterdir()) == ["TS_1_picks.star", "TS_2_picks.star"]
 
 
+@pytest.mark.parametrize("bad", ["text.mrc", "missing.mrc", "missing.zarr", "folder", "empty.rec"])
+def test_an_input_that_cannot_be_opened_does_not_stop_the_search_of_others(
+    folder: Path, capsys: pytest.CaptureFixture[str], make_field: FieldMaker, bad: str
+) -> None:
+    embeddings = np.random.default_rng(0).normal(size=(8, 8, 8, 32))
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    field = make_field(embeddings, name="TS_5")
+    places = Coordinates.from_arrays([[4.0, 6, 8], [2, 2, 2]], 10.0, "TS_5", field.tomogram_shape, "a", 0.5, 150)
+    references_from_positions([(field, places)]).save(folder / "r.safetensors")
+    if bad == "folder":
+        (folder / bad).mkdir()
+    elif not bad.startswith("missing"):
+        (folder / bad).write_text("" if bad.startswith("empty") else "no tomogram")
+    call = ["locate", "--references", folder / "r.safetensors", "--out", folder / "o", "--min-score", "-1"]
+    if not bad.endswith(("zarr", "folder")):
+        save_model(folder / "m.safetensors", tiny_network(), {})
+        call += ["--model", folder / "m.safetensors"]
+    assert run(*call, folder / bad, field.path) == 2
+    assert "1 of 2 tomograms could not be searched" in capsys.readouterr().err
+    assert [p.name for p in (folder / "o").iterdir()] == ["TS_5_peaks.star"]
+
+
 def test_targets_that_cannot_serve_are_passed_over_and_a_single_one_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +97,10 @@ def test_targets_that_cannot_serve_are_passed_over_and_a_single_one_is_refused(
     kept, densities = _loaded(molecules, True, None, False)
     assert kept == molecules[:1] and list(densities) == ["1eab"]
     told = capsys.readouterr().err
-    assert "wide is passed over: wide: 453 A across" in told and "none is passed over: library:none: no such molecule" in told
+    assert (
+        "wide is passed over: wide: 453 A across" in told
+        and "none is passed over: library:none: no such molecule" in told
+    )
     with pytest.raises(UserError, match="wider than the network's window of 370 A"):
         _loaded(molecules[1:2], True, None, False)
     with pytest.raises(UserError, match=r"none of the 2 targets can serve as a reference \(wide, none\); see above"):
@@ -150,6 +176,16 @@ def test_examples_have_the_voxels_of_the_embedding_they_lie_in(folder: Path, nam
     ((field, table),) = _placed(str(folder / name), fields)  # type: ignore[arg-type]
     assert field.tomogram == table.tomogram == ("TS_1" if name.startswith("TS_1") else "TS_2")
     assert table.voxel_size_A == field.voxel_size_A
+
+
+@pytest.mark.parametrize("name", ["a.coords", "a.txt", "a.tbl", "a.star", "a.json"])
+def test_a_file_without_positions_makes_no_reference(folder: Path, make_field: FieldMaker, name: str) -> None:
+    field = make_field(np.ones((8, 8, 8, 32)) / 32**0.5, name="TS_1")
+    none = Coordinates.from_arrays([], 10.0, "TS_1", field.tomogram_shape)
+    format = {"tbl": "dynamo", "star": "star", "json": "copick"}.get(name.partition(".")[2], "coords")
+    write_coordinates(folder / name, none, format)
+    with pytest.raises(UserError, match="holds no positions; give a file with examples"):
+        _placed(str(folder / name), {"TS_1": field})
 
 
 # ------------------------------ what a file is ------------------------------

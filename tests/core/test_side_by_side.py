@@ -1,13 +1,15 @@
 """Several items at once: that they are, each on one thread, and that nothing of it stays."""
 
 import os
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from tomotwin_core.errors import UserError
-from tomotwin_core.side_by_side import in_processes, side_by_side
+from tomotwin_core.side_by_side import _script_without_guard, in_processes, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +58,22 @@ def test_processes_work_on_one_thread_each_and_their_errors_come_through() -> No
         list(in_processes(squared, [-1]))
     with pytest.raises(UserError, match="for want of memory"):
         list(in_processes(squared, [0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.py", "print(1)\n", True),
+        ("a.py", 'if __name__ == "__main__":\n    print(1)\n', False),
+        ("a.py", "if '__main__' == __name__:\n    print(1)\n", False),
+        ("tomotwin", "import sys\n", False),
+        ("gone.py", None, False),
+    ],
+)
+def test_a_script_without_a_guard_is_told_from_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None, told: bool
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / name))
+    assert _script_without_guard() == told

@@ -337,3 +337,13 @@ def test_infinities_of_both_signs_do_not_cancel(tmp_path: Path) -> None:
 def test_huge_but_finite_values_pass(tmp_path: Path) -> None:
     _write_bad(tmp_path / "a.mrc", np.full((8, 8, 8), 3e38, np.float32))
     assert open_tomogram(tmp_path / "a.mrc").slab(0, 8).max() == np.float32(3e38)
+
+
+@pytest.mark.parametrize("largest", [3e38, -3e38, 1e31, -2e30, 1e35])
+@pytest.mark.parametrize("z", [0, 39])
+def test_values_whose_sums_overflow_are_refused_by_check(tmp_path: Path, largest: float, z: int) -> None:
+    volume = np.random.rand(40, 8, 8).astype(np.float32)
+    volume[z, 0, 0] = largest
+    _write_bad(tmp_path / "a.mrc", volume)
+    with pytest.raises(UserError, match="which no tomogram has: replace them"):
+        open_tomogram(tmp_path / "a.mrc").check()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomotwin_core.cli.options import add_contrast, add_device, add_voxel_size, require_distinct, use_device
+from tomotwin_core.cli.options import add_contrast, add_device, add_voxel_size, require_distinct, told, use_device
 
 if TYPE_CHECKING:
     from tomotwin_core.picking.similarity import Field
@@ -22,19 +23,33 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
-def opened_inputs(options: argparse.Namespace) -> list[Field]:
-    """All of them in the order of their names; UserError for two of one name."""
+def opened_inputs(options: argparse.Namespace, failed: list[str] | None = None) -> list[Field]:
+    """All of them in the order of their names; UserError for two of one name.
+
+    failed : where the names of those go that cannot be opened, which are told; without it the first of them is an error.
+    """
     from tomotwin_core.embedding import open_field
     from tomotwin_core.embedding.live import LiveField
+    from tomotwin_core.errors import UserError
     from tomotwin_core.model import load_model
-    from tomotwin_core.tomogram import open_tomogram
+    from tomotwin_core.tomogram import open_tomogram, tomogram_name
+
+    def each(paths: list[Path], opened: Callable[[Path], Field]) -> Iterator[Field]:
+        for path in paths:
+            try:
+                yield opened(path)
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed.append(told(tomogram_name(path), error, len(options.inputs)))
 
     stored = [path for path in options.inputs if path.is_dir() or path.suffix == ".zarr"]
-    fields: list[Field] = [open_field(path) for path in stored]
     raw = [path for path in options.inputs if path not in stored]
+    fields = list(each(stored, open_field))
     if raw:
         model, device = load_model(options.model), use_device(options)
-        sources = [open_tomogram(path, options.voxel_size) for path in raw]
-        fields += [LiveField(source, model, options.contrast, device) for source in sources]
+        fields += each(
+            raw, lambda path: LiveField(open_tomogram(path, options.voxel_size), model, options.contrast, device)
+        )
     require_distinct([f.tomogram for f in fields], "inputs")
     return sorted(fields, key=lambda f: f.tomogram)

@@ -64,19 +64,19 @@ def run(options: argparse.Namespace) -> None:
         competition=not options.no_competition,
         background=options.background,
     )
-    fields = opened_inputs(options)
-    failed = []
+    failed: list[str] = []
+    fields = opened_inputs(options, failed)
     for field in fields:
         try:
             _one(field, settings, options)
         except UserError as error:
-            if len(fields) == 1:
+            if len(options.inputs) == 1:
                 raise
             failed.append(field.tomogram)
             print(f"tomotwin: {field.tomogram}: {error}", file=sys.stderr)
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(fields)} tomograms could not be searched ({', '.join(failed)}); see above"
+            f"{len(failed)} of {len(options.inputs)} tomograms could not be searched ({', '.join(failed)}); see above"
         )
 
 

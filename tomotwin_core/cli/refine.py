@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tomotwin_core.cli.options import require_distinct
 
@@ -116,7 +116,13 @@ def _tables(path: Path, fields: dict[str, EmbeddingField], decisions: bool = Fal
     from tomotwin_core.errors import UserError
 
     only = next(iter(fields.values())) if len(fields) == 1 else None
-    known = (only.tomogram, only.voxel_size_A, only.tomogram_shape) if only else (None, None, None)
+    known: tuple[Any, Any, Any] = (
+        None,
+        {name: field.voxel_size_A for name, field in fields.items()},
+        {name: field.tomogram_shape for name, field in fields.items()},
+    )
+    if only:
+        known = only.tomogram, only.voxel_size_A, only.tomogram_shape
     if decisions and path.is_file() and path.suffix.lower() == ".star":
         tables = StarFormat(block="tomotwin_decisions").read(path, *known)
     else:

@@ -45,7 +45,9 @@ class CopickFormat:
             scores = [point.get("score") for point in points]
             score = np.array([np.nan if s is None else s for s in scores], np.float32)
             own = picks.get("tomotwin") or {}
-            written = float(picks.get("voxel_spacing") or 0.0)
+            written = picks.get("voxel_spacing") or 0.0
+            if not isinstance(written, int | float):
+                raise TypeError("the spacing is no number")
             diameter = np.array(
                 [np.nan if d is None else d for d in own.get("diameter_A", [None] * len(points))], float
             )

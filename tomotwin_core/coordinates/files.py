@@ -162,7 +162,7 @@ def write_coordinates(
         beside = handler.write(temporary, tables, provenance(**settings))
     for ending, text in beside.items():
         with atomic_path(file.with_name(file.stem + ending)) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def write_folder(
@@ -180,20 +180,24 @@ def write_folder(
     """
     handler = _handler(format)
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
-    written = []
+    parts: dict[Path, tuple[str, Coordinates]] = {}
     for table in tables:
         require_name(table.tomogram, folder, blank=True)
         if table.accepted is not None and format != "star":
             table = table.select(table.accepted != REJECTED)
-        parts = table.by_label() if handler.holds == "target" and len(table) else {"": table}
-        for label, part in parts.items():
+        by_label = table.by_label() if handler.holds == "target" and len(table) else {"": table}
+        for label, part in by_label.items():
             name = f"{table.tomogram}_{label}" if label and len(labels) > 1 else table.tomogram
             file = Path(folder, re.sub(r"[/\s]+", "-", name) + suffix + handler.endings[0])
             if format == "copick":
                 file = Path(folder) / picks_path(table.tomogram, label)
-            write_coordinates(file, part, format, **settings)
-            written.append(file)
-    return written
+            if file in parts:
+                # Blanks and the like become dashes in names of files.
+                raise UserError(f"{file} would hold both {parts[file][0]} and {name}: give one of them another name.")
+            parts[file] = name, part
+    for file, (_, part) in parts.items():
+        write_coordinates(file, part, format, **settings)
+    return list(parts)
 
 
 def _handler(format: str | Format) -> Format:

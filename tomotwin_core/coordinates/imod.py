@@ -53,10 +53,6 @@ class ImodFormat:
             raise VoxelSizeUnknown(path)
         xyz, label, score, radius = [np.empty((0, 3))], [], [], []
         for thing in model.objects:
-            if thing.header.contsize != len(thing.contours):
-                raise UserError(
-                    f"{path} says that an object has {thing.header.contsize} contours, and holds {len(thing.contours)}: save it again in 3dmod."
-                )
             values = {item.index: item.value for item in thing.extra if item.type == _VALUE}
             for index, contour in enumerate(thing.contours):
                 n = len(contour.points)
@@ -85,7 +81,7 @@ class ImodFormat:
         (table,) = tables
         depth, height, width = table.shape or (0, 0, 0)
         header = ModelHeader(
-            name=(_OURS + table.tomogram).encode()[:127].decode(errors="ignore"),
+            name=_fitting(_OURS + table.tomogram, 127),
             xmax=width,
             ymax=height,
             zmax=depth,
@@ -93,7 +89,8 @@ class ImodFormat:
             units=_NANOMETRE,
             flags=ModelFlags(z_coordinates_start_from_negative_half=True, mat1_and_mat3_are_bytes=True),
         )
-        objects = [_object(label, part, number) for number, (label, part) in enumerate(table.by_label().items())]
+        parts = table.by_label().items()
+        objects = [_object(_fitting(label, 63), part, number) for number, (label, part) in enumerate(parts)]
         ImodModel(header=header, objects=objects).to_file(path)
         return {}
 
@@ -112,11 +109,20 @@ def _object(label: str, table: Coordinates, number: int) -> Any:
         low, high = float(table.score[known].min()), float(table.score[known].max())
         extra.append(GeneralStorage(type=_RANGE, flags=_FLOAT_INDEX | _FLOAT_VALUE, index=low, value=high))
     header = ObjectHeader(
-        name=label.encode()[:63].decode(errors="ignore"),
+        name=label,
         flags=ObjectFlags(scattered=True, use_value=bool(extra)),
         pdrawsize=4,
     )
     return Object(header=header, contours=contours, extra=extra, color=_COLOURS[number % len(_COLOURS)])
+
+
+def _fitting(name: str, room: int) -> str:
+    """A name that an IMOD model has room for; cut off it would be another one."""
+    if len(name.encode()) > room:
+        raise UserError(
+            f"{name} is too long a name for an IMOD model, which has room for {room} bytes: give a shorter one."
+        )
+    return name
 
 
 class _Complete(io.BytesIO):
@@ -136,7 +142,10 @@ def _model(path: Path) -> Any:
         content = path.read_bytes()
         if not content.startswith(b"IMOD"):
             raise ValueError("no IMOD model")
-        return parse_model(_Complete(content))
-    # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one; memory is asked for counts that it says.
+        model = parse_model(_Complete(content))
+        if any(len(thing.contours) != thing.header.contsize for thing in model.objects):
+            raise ValueError("contours are missing")
+        return model
+    # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one.
     except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error, MemoryError):
         raise UserError(f"{path} is not an IMOD model that can be read: save it again in 3dmod.") from None

@@ -13,6 +13,7 @@ from tomotwin_core.coordinates.files import read_all_coordinates
 from tomotwin_core.coordinates.plausible import require_inside
 from tomotwin_core.coordinates.table import Coordinates, Shapes, Sizes
 from tomotwin_core.errors import UserError
+from tomotwin_core.remarks import remark
 
 
 class Place(Protocol):
@@ -61,11 +62,21 @@ def placed_coordinates(
         if tomogram is None:
             found.append((None, table))
             continue
+        if voxel_size_A is not None:
+            _tell_other_size(file, table, voxel_size_A)
         table = table.to_voxel_size(tomogram.voxel_size_A, tomogram.shape)
         if voxel_size_A is not None:
             require_inside(file, table)
         found.append((tomogram, table))
     return found
+
+
+def _tell_other_size(file: Path, table: Coordinates, voxel_size_A: float) -> None:
+    if abs(table.voxel_size_A - voxel_size_A) > 1e-3 * voxel_size_A:
+        remark(
+            f"{file} says that its positions in {table.tomogram} are in voxels of {table.voxel_size_A:g} A, which counts: the "
+            f"{voxel_size_A:g} A given are passed over."
+        )
 
 
 def tables_in(

@@ -46,13 +46,15 @@ def rows_of(block: pd.DataFrame | None) -> pd.DataFrame:
 def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, Shape | None]]:
     """What data_tomotwin_tomograms says: voxel size and shape by tomogram."""
     rows = rows_of(blocks.get("tomotwin_tomograms"))
-    needed = ["rlnTomoName", "tomotwinVoxelSizeAngst", *_SIZES]
     if rows.empty:
         return {}
-    if missing := [name for name in needed if name not in rows]:
+    if missing := [name for name in ("rlnTomoName", "tomotwinVoxelSizeAngst") if name not in rows]:
         raise UserError(f"{path} lacks the column {missing[0]} in data_tomotwin_tomograms: write the file again.")
+    # The plugin does not know sizes, and leaves them out.
+    numbers_of = ["tomotwinVoxelSizeAngst", *(_SIZES if all(name in rows for name in _SIZES) else ())]
     found: dict[str, tuple[float, Shape | None]] = {}
-    for name, (size, *sides) in zip(rows["rlnTomoName"], floats(path, rows, needed[1:]), strict=True):
+    for name, (size, *known) in zip(rows["rlnTomoName"], floats(path, rows, numbers_of), strict=True):
+        sides = known or [0.0, 0.0, 0.0]
         if not (np.isfinite([size, *sides]).all() and 0 <= size <= 1e4 and all(0 <= side < 1e6 for side in sides)):
             raise UserError(f"{path} says a size of the tomogram {name} that cannot be: write the file again.")
         if name in found:

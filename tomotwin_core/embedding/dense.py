@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from tomotwin_core.model.network import HALF_WINDOW, STRIDE, EmbeddingNetwork, folded, split_output
 from tomotwin_core.model.statistics import Suited, suited
-from tomotwin_core.tomogram import Voxels
+from tomotwin_core.tomogram import ModelTomogram, Voxels
 
 # Embeddings per side of a tile: small enough for a laptop's memory, large enough that the halo costs little.
 TILE_CPU, TILE_GPU = 48, 80
@@ -145,20 +145,26 @@ class DenseEmbedder:
 
 def sampled_pieces(volume: Voxels | np.ndarray) -> Iterator[np.ndarray]:
     """Pieces spread evenly over a volume [z, y, x], of the size of a training's mini-tomograms and with the same margins of zeros,
-    more of a larger volume; those that are mostly padding are left out."""
-    free = [max(n - side, 0) for n, side in zip(volume.shape, _PIECE, strict=True)]
-    count = int(np.clip(np.prod(volume.shape) / np.prod(_PIECE), *_PIECES))
-    levels = int(np.clip(round(volume.shape[0] / _PIECE[0]), 1, _LEVELS))
+    more of a larger volume, where its specimen is; those that are mostly padding are left out."""
+    box = volume.specimen_box if isinstance(volume, ModelTomogram) else tuple((0, n) for n in volume.shape)
+    (z0, z1), (y0, y1), (x0, x1) = box
+    shape = (z1 - z0, y1 - y0, x1 - x0)
+    free = [max(n - side, 0) for n, side in zip(shape, _PIECE, strict=True)]
+    count = int(np.clip(np.prod(shape) / np.prod(_PIECE), *_PIECES))
+    levels = int(np.clip(round(shape[0] / _PIECE[0]), 1, _LEVELS))
     for level in range(levels):
-        z = round((level + 0.5) / levels * free[0])
-        high = min(z + _PIECE[0], volume.shape[0])
+        z = z0 + round((level + 0.5) / levels * free[0])
+        high = min(z + _PIECE[0], z1)
         planes = volume[z:high] if isinstance(volume, np.ndarray) else volume.slab(z, high)
+        planes = planes[:, y0:y1, x0:x1]
         for index in range(level, count, levels):
             y, x = (round((step * (index + 1)) % 1.0 * room) for step, room in zip(_EVEN_STEPS, free[1:], strict=True))
             piece = planes[:, y : y + _PIECE[1], x : x + _PIECE[2]]
             if (piece != 0).mean() > 0.5:
                 gold = np.abs(piece) > _EXTREME
-                if gold.mean() > _MANY_EXTREMES:  # or a tomogram full of beads would be seen as if they were its molecules
+                if (
+                    gold.mean() > _MANY_EXTREMES
+                ):  # or a tomogram full of beads would be seen as if they were its molecules
                     gold = ndimage.binary_dilation(gold, iterations=_EXTREME_HALO_VOX)
                     piece = np.where(gold, np.float32(0.0), piece)
                 yield np.pad(piece, [(m, m) for m in _PIECE_MARGIN])

@@ -35,6 +35,8 @@ from tomotwin_core.locks import alone_at
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.progress import progress
 from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.contrast import tell_contrast
+from tomotwin_core.tomogram.padding import tell_padding
 
 _FORMAT = "tomotwin embedding field 1"
 # Planes of a chunk: peaks are looked for plane by plane.
@@ -43,6 +45,8 @@ _CHUNK_PLANES = 16
 _NOTABLE_SHARE = 0.1
 # What is told of the tomogram's file, beside its content.
 _OF_THE_FILE = ("source", "source_modified", "source_state", "source_content")
+# Of a sample of embeddings, which are alike to the last bit where there was nothing to see.
+_CHANCE_COPIES = 0.001
 
 
 class _Attributes(Schema):
@@ -57,6 +61,7 @@ class _Attributes(Schema):
     source: str = ""
     statistics_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
     statistics_distance: Annotated[Number, Field(ge=0)] = 0.0
+    padding_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,15 @@ class EmbeddingField:
             self.embeddings(z, z + 1).reshape(height * width, -1)[rng.choice(height * width, each, replace=False)]
             for z in planes
         ]
-        return np.concatenate(found)
+        return self._of_specimen(np.concatenate(found))
+
+    def _of_specimen(self, embeddings: np.ndarray) -> np.ndarray:
+        """Those of embeddings (n, 32) that windows of padding alone did not give: these are all the same."""
+        if not self.attributes.get("padding_share"):
+            return embeddings
+        _, which, counts = np.unique(embeddings, axis=0, return_inverse=True, return_counts=True)
+        kept = counts[which.reshape(-1)] <= max(_CHANCE_COPIES * len(embeddings), 1)
+        return embeddings[kept] if kept.any() else embeddings
 
     def at(self, xyz_vox: np.ndarray) -> np.ndarray:
         """Embeddings (n, 32) at positions (n, 3) x, y, z in original voxels: those of the nearest grid points."""
@@ -198,6 +211,8 @@ def embed_to_disk(
         state = _state(path)
         of_the_file = dict(zip(_OF_THE_FILE, (str(path), path.stat().st_mtime, state, content_of(path)), strict=True))
         volume = ModelTomogram(source, contrast=contrast)
+        tell_padding(source.name, volume.specimen)
+        tell_contrast(source.name, volume)
         embedder = DenseEmbedder(model.network, device, tile, precision)
         with atomic_path(out) as temporary:
             _embed(temporary, volume, embedder, {**wanted, **of_the_file}, source.name)
@@ -227,6 +242,7 @@ def _embed(
     ):
         for array, part in zip(arrays, values, strict=True):
             array[where] = part.astype(np.float16)
+    group.attrs.update({"padding_share": round(volume.specimen.share, 4)})
     group.attrs.update({"statistics_distance": embedder.suited.distance, "statistics_share": embedder.suited.share})
     # The folder may have been removed meanwhile: zarr makes what is missing for a chunk, and nobody would know.
     require_whole(folder, zarr.open_group(str(folder), mode="r"))

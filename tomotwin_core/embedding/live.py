@@ -13,6 +13,8 @@ from typing import Literal
 from tomotwin_core.embedding.dense import DenseEmbedder, Tile, grid_shape
 from tomotwin_core.model import STRIDE, Model
 from tomotwin_core.tomogram import ModelTomogram, TomogramSource
+from tomotwin_core.tomogram.contrast import tell_contrast
+from tomotwin_core.tomogram.padding import tell_padding
 
 
 @dataclass(frozen=True)
@@ -70,4 +72,6 @@ class LiveField:
     def tiles(self) -> Iterator[Tile]:
         """As `DenseEmbedder.tiles`: layer by layer along z; all tiles of a layer have its planes."""
         self.source.check()
+        tell_padding(self.tomogram, self.volume.specimen)
+        tell_contrast(self.tomogram, self.volume)
         return self._embedder.tiles(self.volume)

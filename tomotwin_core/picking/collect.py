@@ -27,6 +27,7 @@ from tomotwin_core.structures.atoms import is_structure_file
 SUBTOMOGRAMS = "subtomograms:"
 PREFIXES = ("library:", "pdb:", "emdb:", SUBTOMOGRAMS)
 _CROWD_ALONE = 16
+_HARDLY_SEEN_KDA = 50.0
 _MAPS = (".mrc", ".map")
 
 
@@ -107,6 +108,11 @@ def _loaded(
                 raise
             remark(f"{name} is passed over: {error}")
             continue
+        if density.mass_kDa < _HARDLY_SEEN_KDA:
+            remark(
+                f"{name} is taken for a molecule of {density.mass_kDa:.0f} kDa, {density.diameter_A:.0f} A across: so small ones are hardly "
+                "seen in tomograms."
+            )
         kept.append((name, source))
         densities[name] = density
     if alone and not kept:
@@ -162,6 +168,8 @@ def _placed(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[Embedd
         voxel_size_A=only.voxel_size_A if only else {name: field.voxel_size_A for name, field in fields.items()},
         shape=only.tomogram_shape if only else {name: field.tomogram_shape for name, field in fields.items()},
     )
+    if not any(map(len, tables)):
+        raise UserError(f"{source}: holds no positions; give a file with examples")
     placed = []
     for table in tables:
         field = only if only and len(tables) == 1 else fields.get(table.tomogram)

@@ -19,7 +19,7 @@ from tomotwin_core.files import atomic_path
 from tomotwin_core.regions.exclusion import find_carbon, find_dark_blobs
 from tomotwin_core.regions.masks import Mask, opened_mask
 from tomotwin_core.regions.slab import Slab, find_slab
-from tomotwin_core.tomogram import Resampled, TomogramSource, open_tomogram
+from tomotwin_core.tomogram import Resampled, Specimen, TomogramSource, open_tomogram
 
 _COARSE_VOXEL_A = 20.0
 
@@ -170,7 +170,7 @@ def find_region(
     if not settings.finds_something:
         return region
     coarse_A = max(_COARSE_VOXEL_A, source.voxel_size_A)
-    coarse = Resampled(source, coarse_A)
+    coarse = Resampled(Specimen(source), coarse_A)
     volume = coarse.slab(0, coarse.shape[0])
     darkness = -volume if contrast == "dark" else volume
     film = find_carbon(darkness, coarse_A)

@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.progress import progress
+from tomotwin_core.remarks import remark
 from tomotwin_core.structures.atoms import is_structure_file
 from tomotwin_core.structures.density import Density, at_voxel_size, read_density_map
 from tomotwin_core.structures.library import DensityLibrary
@@ -33,6 +34,7 @@ FAMILY_CORRELATION = 0.96
 LOOKALIKE_CORRELATION = 0.98
 # What a manifest notes of a map whose bilayer lies across z near the middle of its box, and where: Cav1.1's lies there when
 # its atomic model with the frame found in that is fitted into the map, and the others' membrane parts likewise.
+_MEMBRANE_PREFIXES, _KINDS = ("mb_", "syn_"), ("soluble", "membrane")
 _ALIGNED, _ALIGNED_AT_A = "membrane-aligned", -15.0
 
 
@@ -40,8 +42,9 @@ def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A
     """Densities of all structures and maps of a folder.
 
     Structures (.cif, .pdb, gzipped or not) lie in the folder, maps (.mrc, .mrc.gz) in it or in its sub-folder `maps`.
-    Where a `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source and licence are taken
-    over. The bilayer about membrane proteins is found from their atoms; for a map it lies
+    Where a `manifest.csv` lies beside them its columns id, name, mw_kda (or mw_kda_est), source, licence and kind (soluble, or
+    membrane: no target for picking) are taken over. Without a kind, names that begin with mb_ or syn_ are those of membrane
+    proteins. One of several that cannot be read is told and left out. The bilayer about membrane proteins is found from their atoms; for a map it lies
     across z near the middle of the box where the manifest's column note says "membrane-aligned".
     """
     folder = Path(folder)
@@ -61,15 +64,44 @@ def build_library(folder: Path | str, voxel_size_A: float = LIBRARY_VOXEL_SIZE_A
         row = described.get((path.parent.name == "maps", entry_id), {})
         if entry_id in library.entries:
             entry_id += "_map"
+        # One molecule of many that cannot be read does not stop the others.
+        try:
+            density = _density(path, row, voxel_size_A)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            remark(f"{path.name} is left out of the library: {error}")
+            continue
         library.add(
             entry_id,
-            _density(path, row, voxel_size_A),
+            density,
             name=row.get("name", entry_id),
             source=row.get("source", path.name),
             licence=row.get("licence", "not stated"),
-            kind="membrane" if entry_id.startswith(("mb_", "syn_")) else "soluble",
+            kind=_kind(path, row, entry_id, density),
         )
+    if not library.entries:
+        raise UserError(f"{folder}: none of its {len(files)} structures and maps can be read; see above")
     return library
+
+
+def _kind(path: Path, row: dict[str, str], entry_id: str, density: Density) -> str:
+    """Whether a molecule sits in a membrane: as the manifest's column kind says, else by its name, which is told."""
+    said = row.get("kind", "").strip().lower()
+    if said in _KINDS:
+        return said
+    if said:
+        raise UserError(
+            f"{path.name}: the manifest calls it {said!r}; give one of {', '.join(_KINDS)} in the column kind"
+        )
+    if entry_id.startswith(_MEMBRANE_PREFIXES):
+        if density.membrane is None:
+            remark(
+                f"{path.name} is taken for a membrane protein, no target for picking, because its name begins with "
+                f"{' or '.join(_MEMBRANE_PREFIXES)}; give a column kind in manifest.csv if it is soluble."
+            )
+        return "membrane"
+    return "soluble"
 
 
 def _maps(folder: Path) -> Iterable[Path]:

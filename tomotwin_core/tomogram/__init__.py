@@ -2,7 +2,9 @@
 
     source.py       a tomogram on disk, read lazily, and everything that can be wrong with it; writing MRC
     resampling.py   from one voxel size to another, anti-aliased, whole or in slabs
+    padding.py      what of a tomogram is no specimen, and is left out of statistics
     normalising.py  local mean and deviation over the network's window
+    contrast.py     whether protein is dark or bright, as far as it shows
 
 `open_tomogram` gives a `TomogramSource` in its own voxels; `ModelTomogram` is the same tomogram as the network wants to
 see it (10 A/voxel, locally normalised, protein bright), computed slab by slab. Both have `shape` (z, y, x),
@@ -17,6 +19,7 @@ Frame of reference: arrays are [z, y, x], a voxel's centre is its integer index,
 """
 
 from tomotwin_core.tomogram.normalising import WINDOW, ModelTomogram, local_std_floor, normalise_local
+from tomotwin_core.tomogram.padding import Specimen
 from tomotwin_core.tomogram.resampling import (
     MODEL_VOXEL_SIZE_A,
     Resampled,
@@ -32,6 +35,7 @@ __all__ = [
     "WINDOW",
     "ModelTomogram",
     "Resampled",
+    "Specimen",
     "TomogramSource",
     "Voxels",
     "at_detail",

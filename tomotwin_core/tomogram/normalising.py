@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from tomotwin_core.tomogram.padding import Specimen
 from tomotwin_core.tomogram.resampling import MODEL_VOXEL_SIZE_A, Resampled
 from tomotwin_core.tomogram.source import TomogramSource, Voxels
 
@@ -34,7 +35,11 @@ _ROUNDING = 1e-5
 
 
 def normalise_local(
-    volume: NDArray[np.float32], window: int = WINDOW, std_floor: float | None = None, clip: float = CLIP
+    volume: NDArray[np.float32],
+    window: int = WINDOW,
+    std_floor: float | None = None,
+    clip: float = CLIP,
+    padded: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Subtract the local mean and divide by the local deviation, then clip.
 
@@ -49,6 +54,8 @@ def normalise_local(
         The smallest deviation to divide by; `local_std_floor` of the volume by default.
     clip : float
         Values beyond +-clip deviations (fiducials, hot voxels) are set to it.
+    padded : bool [z, y, x], optional
+        What is no specimen: it has no part in means and deviations, and becomes 0.
 
     Returns
     -------
@@ -60,8 +67,10 @@ def normalise_local(
     floor = local_std_floor(data) if std_floor is None else std_floor
     floor = max(floor, float(np.finfo(np.float32).tiny))  # a constant volume has floor 0 and becomes 0, not NaN
     out = np.empty(data.shape, np.float32)
-    for z, (mean, std) in enumerate(_local_statistics(data, window)):
+    for z, (mean, std) in enumerate(_local_statistics(data, window, padded)):
         out[z] = np.clip((data[z] - mean) / np.maximum(std, floor), -clip, clip)
+    if padded is not None:
+        out[padded] = 0.0
     return out
 
 
@@ -110,7 +119,22 @@ class ModelTomogram:
     @cached_property
     def resampled(self) -> Resampled:
         """The same tomogram at the model's voxel size, not normalised, contrast as in the file."""
-        return Resampled(self.source, self.voxel_size_A)
+        return Resampled(self.specimen, self.voxel_size_A)
+
+    @cached_property
+    def specimen(self) -> Specimen:
+        """The tomogram in its own voxels, its padding filled with the mean of what is none."""
+        return Specimen(self.source)
+
+    @cached_property
+    def specimen_box(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """First voxel and that after the last along z, y, x of the box that holds the specimen, in model voxels."""
+        ratio = self.source.voxel_size_A / self.voxel_size_A
+        z, y, x = (
+            (round(low * ratio), n if high == whole else min(round(high * ratio), n))
+            for (low, high), whole, n in zip(self.specimen.box, self.source.shape, self.shape, strict=True)
+        )
+        return z, y, x
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,9 +150,24 @@ class ModelTomogram:
         """Planes z0 up to z1 as float32 [z, y, x], the same values however the tomogram is cut into slabs."""
         halo = self.window // 2
         low, high = max(z0 - halo, 0), min(z1 + halo, self.shape[0])
-        planes = normalise_local(self.resampled.slab(low, high), self.window, self.std_floor)
+        padded = self._padded(low, high)
+        planes = normalise_local(self.resampled.slab(low, high), self.window, self.std_floor, padded=padded)
         wanted = planes[z0 - low : z1 - low]
         return -wanted if self.contrast == "dark" else wanted
+
+    def _padded(self, z0: int, z1: int) -> NDArray[np.bool_] | None:
+        """Where planes z0 up to z1 are no specimen, bool [z, y, x]; None where all is."""
+        nearest = [
+            np.minimum(np.round(np.arange(n) * self.voxel_size_A / self.source.voxel_size_A).astype(int), last - 1)
+            for n, last in zip(self.shape, self.source.shape, strict=True)
+        ]
+        planes = nearest[0][z0:z1]
+        found = np.zeros((z1 - z0, *self.shape[1:]), bool)
+        for number, z in enumerate(planes):
+            padded = self.specimen.slab_and_padding(int(z), int(z) + 1)[1]
+            if padded is not None:
+                found[number] = padded[0][np.ix_(nearest[1], nearest[2])]
+        return found if found.any() else None
 
 
 def _boxes(slab: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,9 +180,9 @@ def _boxes(slab: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _local_statistics(
-    data: NDArray[np.float32], window: int
+    data: NDArray[np.float32], window: int, padded: NDArray[np.bool_] | None = None
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Mean and deviation over window^3 boxes, plane by plane, each (y, x)."""
+    """Mean and deviation over window^3 boxes, plane by plane, each (y, x); of what is not padded alone."""
     depth, half = data.shape[0], window // 2
     offset = float(data.mean(dtype=np.float64))  # near 0, squares lose fewer digits
     kept: dict[int, NDArray[np.float64]] = {}
@@ -152,17 +191,24 @@ def _local_statistics(
         z = _mirrored_about_face(z, depth)
         if z not in kept:
             values = data[z].astype(np.float64) - offset
-            both = np.stack((values, values * values))
+            if padded is None:
+                sums = np.stack((values, values * values))
+            else:
+                counts = (~padded[z]).astype(np.float64)
+                sums = np.stack((values * counts, values * values * counts, counts))
             for axis in (1, 2):
-                uniform_filter1d(both, window, axis, output=both, mode="reflect")
-            kept[z] = both
+                uniform_filter1d(sums, window, axis, output=sums, mode="reflect")
+            kept[z] = sums
         return kept[z]
 
-    total = np.zeros((2, *data.shape[1:]))
+    total = np.zeros((2 if padded is None else 3, *data.shape[1:]))
     for z in range(-half, half + 1):
         total += plane(z)
+    # Of a box of the window's size one voxel is the least that counts; less is rounding.
+    least = 0.5 / window**3
     for z in range(depth):
-        mean, square = total / window
+        means = total / window
+        mean, square = means[:2] if padded is None else means[:2] / np.maximum(means[2], least)
         yield mean + offset, np.sqrt(np.maximum(square - mean * mean, 0.0))
         if z + 1 < depth:
             total += plane(z + 1 + half)

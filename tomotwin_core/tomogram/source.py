@@ -98,7 +98,7 @@ class TomogramSource:
         return slab
 
     def check(self) -> None:
-        """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite or all the same."""
+        """Read everything once, slab by slab; a `UserError` when voxels are NaN, infinite, absurd or all the same."""
         first: float | None = None
         for z0 in range(0, self.shape[0], _CHECK_PLANES):
             slab = self._computable(self.slab(z0, z0 + _CHECK_PLANES))

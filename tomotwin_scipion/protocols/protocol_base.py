@@ -94,7 +94,7 @@ class TwinProtocol(EMProtocol):
     @staticmethod
     def _digest(*settings: Any) -> str:
         """Eight letters that change when a setting does; for the arguments of steps."""
-        return hashlib.md5(json.dumps(settings, default=str).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
 
     def _attempt(self, tsId: str) -> int:
         """How often this tomogram has failed before; for the arguments of steps."""

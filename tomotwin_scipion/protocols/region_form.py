@@ -21,7 +21,8 @@ def define_region_params(form: Any, found: bool) -> None:
         pointerClass="SetOfTomoMasks, Volume",
         allowsNull=True,
         label="Masks",
-        help="Only voxels that are not 0 in the mask count. A set of masks is matched to the tomograms by tsId, and "
+        help="Only voxels inside the mask count: those that are not 0, or, where it has soft edges, those of at least half of "
+        "its height. What is no mask, such as a tomogram, is refused. A set of masks is matched to the tomograms by tsId, and "
         "tomograms without one are taken whole; a single volume holds for all tomograms. Masks have the "
         "size in voxels of their tomogram. They may come from the protocol *create mask*, from a segmentation, or be "
         "drawn by hand.\nAll that is chosen on this page must hold together.",

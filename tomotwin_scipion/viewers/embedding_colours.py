@@ -35,7 +35,7 @@ class EmbeddingColours:
         chosen = np.unique(np.linspace(0, len(names) - 1, min(MOST_FITTED, len(names))).round().astype(int))
         self.fitted = [zarrs[names[index]] for index in chosen]
         states = [(path, os.stat(path).st_mtime_ns) for path in self.fitted]
-        self.folder = os.path.join(folder, FOLDER, hashlib.md5(repr(states).encode()).hexdigest()[:8])
+        self.folder = os.path.join(folder, FOLDER, hashlib.sha256(repr(states).encode()).hexdigest()[:8])
         self._running: Dict[str, subprocess.Popen[str]] = {}
         self._errors: Dict[str, str] = {}
 
