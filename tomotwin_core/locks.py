@@ -67,15 +67,19 @@ def _held(file: Path, output: Path, patience_s: float) -> Iterator[None]:
         made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = _acquired(file, output, patience_s)
+    refused = False
     try:
         yield
+    except UserError:
+        refused = True
+        raise
     finally:
         if not isinstance(lock, SoftFileLock):
             with suppress(OSError):  # while it is held: who waits for it sees that it is gone, and makes another
                 file.unlink()
         lock.release()
         with suppress(OSError):  # a call that was refused leaves no empty folder either
-            for folder in made:
+            for folder in made if refused else ():
                 folder.rmdir()
 
 

@@ -64,17 +64,6 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> I
         ) from error
 
 
-def _script_without_guard() -> bool:
-    """Whether the program is a script of somebody's that does not ask whether it is run or imported."""
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    try:
-        return (
-            script is not None and script.endswith(".py") and "__main__" not in Path(script).read_text(errors="replace")
-        )
-    except OSError:
-        return False
-
-
 def end_with_parent(every_s: float = 1.0) -> None:
     """End this process when the one that started it is gone: killed, it can tell nobody, and workers would compute on for it."""
     parent = os.getppid()
@@ -85,6 +74,17 @@ def end_with_parent(every_s: float = 1.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _script_without_guard() -> bool:
+    """Whether the program is a script of somebody's that does not ask whether it is run or imported."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        return (
+            script is not None and script.endswith(".py") and "__main__" not in Path(script).read_text(errors="replace")
+        )
+    except OSError:
+        return False
 
 
 def _on_one_thread() -> None:

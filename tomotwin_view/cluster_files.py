@@ -44,8 +44,8 @@ def read_clusters(folder: str, opener: Opener) -> ClustersSession:
     content = read_clusters_file(folder)
     try:
         tomograms = [_tomogram(name, facts, opener) for name, facts in content["tomograms"].items()]
-        proposals = [Proposal(item["name"], item["kind"], item) for item in content["clusters"]]
-    except (KeyError, TypeError, AttributeError) as error:
+        proposals = [Proposal(str(item["name"]), str(item["kind"]), item) for item in content["clusters"]]
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not as `tomotwin cluster` writes it ({error!r}): run that again.") from error
     if not tomograms:
         raise ValueError(f"{path} names no tomogram: run `tomotwin cluster` again.")
@@ -54,7 +54,7 @@ def read_clusters(folder: str, opener: Opener) -> ClustersSession:
     try:
         names = [tomogram.name for tomogram in tomograms]
         candidates = _candidates(rows, names, [proposal.name for proposal in proposals])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{table} does not belong to {path} ({error!r}): run `tomotwin cluster` again.") from error
     session = ClustersSession(tomograms, candidates, proposals, str(content.get("verdict", "")))
     session.has_voxels = any(tomogram.open is not _missing for tomogram in tomograms)
@@ -64,10 +64,10 @@ def read_clusters(folder: str, opener: Opener) -> ClustersSession:
 def read_clusters_file(folder: str) -> Dict[str, Any]:
     """The content of clusters.json; ValueError where it is none."""
     path = os.path.join(folder, CLUSTERS_FILE)
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         try:
             content = json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no JSON file ({error}): run `tomotwin cluster` again.") from error
     if not isinstance(content, dict) or "clusters" not in content:
         raise ValueError(f"{path} lists no clusters: give a folder of `tomotwin cluster`.")
@@ -82,7 +82,7 @@ def read_selection(path: str) -> List[Dict[str, Any]]:
     OSError, ValueError
         In one sentence.
     """
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         try:
             clusters = json.load(file)["clusters"]
             return [
@@ -94,7 +94,7 @@ def read_selection(path: str) -> List[Dict[str, Any]]:
                 }
                 for item in clusters
             ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{path} is no selection of clusters ({error!r}): give a file that the window has saved."
             ) from error

@@ -1,6 +1,7 @@
 """`tomotwin cluster` on planted fields: its files, selections, another look, and what it says where there is nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from tomotwin_core.cli.main import main
+from tomotwin_core.clustering.scene import load_scene
 from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.picking import load_references, locate
 from tomotwin_core.tomogram import write_mrc
@@ -143,6 +145,26 @@ def test_a_selection_can_be_clustered_again_and_so_can_what_was_left_over(found:
     taken = {i for c in clusters_in(found)["clusters"] for i in c["members"]}
     rows = starfile.read(tmp_path / "rest" / "candidates.star", always_dict=True)["particles"]
     assert len(rows) and not taken & set(rows["tomotwinId"])
+
+
+def test_candidates_stay_in_the_frame_that_they_were_clustered_in(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    scene = load_scene(found)
+    wide = replace(scene, frame=np.eye(scene.frame.shape[0], dtype=np.float32), origin=np.zeros(scene.frame.shape[0], np.float32))
+    wide.save(found)  # as it is with the library
+    assert run(found, "--leftover", *FAST, "--out", tmp_path / "rare") == 2
+    assert "was clustered with the library: leave out --no-library here too" in capsys.readouterr().err
+    assert not (tmp_path / "rare").exists()
+
+
+def test_clustering_anew_leaves_nothing_of_before_in_the_folder(planted: Planted, found: Path) -> None:
+    (found / "averages").mkdir()
+    (found / "averages" / "cluster_99.mrc").write_text("of another clustering")
+    (found / "mine.txt").write_text("stays")
+    before = (found / "clusters.json").read_text()
+    assert run(*planted.paths, *FAST, "--fewest", "99999", "--out", found) == 0
+    assert not (found / "averages").exists() and (found / "mine.txt").exists()
+    assert (found / "clusters.json").read_text() != before and not list(found.glob(".*"))
+    assert run(*planted.paths, *FAST, "--salience", "-1", "--out", found) == 2
 
 
 def test_averages_and_pictures_are_made_where_the_tomogram_is_given(planted: Planted, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import torch
 
 from tomotwin_core.clustering.atlas import JUNK, Atlas, load_atlas
 from tomotwin_core.clustering.candidates import Candidates
+from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.output import read_members, write_clusters
 from tomotwin_core.clustering.proposals import proposals_of
-from tomotwin_core.clustering.kinds import signs
 from tomotwin_core.clustering.scene import Scene, TomogramInfo, load_scene
 from tomotwin_core.clustering.selection import read_selection
 from tomotwin_core.coordinates import Coordinates, read_all_coordinates, write_coordinates
@@ -30,8 +30,8 @@ from tomotwin_core.simulation.settings import read_experiment
 from tomotwin_core.structures import load_density, load_library
 from tomotwin_core.structures.density import Density
 from tomotwin_core.structures.library import DensityLibrary
-from tomotwin_core.tomogram import open_tomogram, write_mrc
 from tomotwin_core.toml_settings import read_settings, write_settings
+from tomotwin_core.tomogram import open_tomogram, write_mrc
 from tomotwin_core.training.settings import TrainingPlan
 from tomotwin_core.training.state import read_state, write_state
 from tomotwin_view.cluster_files import read_clusters
@@ -221,10 +221,11 @@ def _write_clusters(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _write_molecules(folder: Path, rng: np.random.Generator) -> None:
-    columns = (
-        "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id pdbx_PDB_ins_code "
-        "Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id pdbx_PDB_model_num"
-    ).split()
+    columns = [
+        "group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id", "label_entity_id",
+        "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv", "auth_seq_id",
+        "auth_asym_id", "pdbx_PDB_model_num",
+    ]  # fmt: skip
     xyz = np.cumsum(rng.normal(0, 2.2, (40, 3)), axis=0).round(2)
     cif = ["data_test", "loop_", *(f"_atom_site.{c}" for c in columns)]
     pdb = []

@@ -18,7 +18,7 @@ from types import FrameType
 
 import numpy as np
 import pytest
-from good_files import READERS, Reader, make_all
+from good_files import READERS, Reader
 from mutations import folder_mutated
 
 from tomotwin_core.errors import UserError
@@ -28,13 +28,6 @@ _HANGS_S, _MORE_MEMORY = 20, 2 << 30
 
 class Hangs(BaseException):
     """An input that is still being read after so long."""
-
-
-@pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    make_all(folder)
-    return folder
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
             print(f"{e.id:18} {e.mass_kDa:8.1f} kDa {e.diameter_A:5.0f} A  {e.split:8} {e.name[:70]}")
         return
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at
     from tomotwin_core.structures.build import assign_families, build_library
     from tomotwin_core.structures.subunits import add_subunits
 
@@ -54,10 +55,11 @@ def run(options: argparse.Namespace) -> None:
     if options.out.suffix != ".npz":
         raise UserError(f"{options.out}: the name of a library ends in .npz")
     seed = use_seed(options)
-    library = build_library(options.folder, options.voxel_size)
-    assign_families(library, options.held_out, seed, [group.split(",") for group in options.together])
-    add_subunits(library, options.folder, options.voxel_size)
-    library.save(options.out)
+    with alone_at(options.out):
+        library = build_library(options.folder, options.voxel_size)
+        assign_families(library, options.held_out, seed, [group.split(",") for group in options.together])
+        add_subunits(library, options.folder, options.voxel_size)
+        library.save(options.out)
     print(
         f"{options.out}: {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out, {len(library.ids('crowder'))} others"
     )

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()
     except UserError as error:
-        say(f"tomotwin: error: {error}")
+        say("tomotwin: error: " + str(error).replace("\n", " "))
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("tomotwin"):

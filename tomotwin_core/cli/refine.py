@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.coordinates import ACCEPTED, REJECTED, write_coordinates
     from tomotwin_core.embedding import open_field
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at
     from tomotwin_core.picking import load_references, locate
     from tomotwin_core.picking.refining import refined
 
@@ -61,8 +62,9 @@ def run(options: argparse.Namespace) -> None:
     require_distinct([f.tomogram for f in fields], "embeddings")
     references = load_references(options.references)
     decided = _decided(options, {f.tomogram: f for f in fields})
-    new = refined(references, decided, options.prior)
-    new.save(options.out)
+    with alone_at(options.out):
+        new = refined(references, decided, options.prior)
+        new.save(options.out)
     decisions = np.concatenate([np.asarray(table.accepted) for _, table in decided])
     for before, after in zip(references.targets, new.targets, strict=True):
         if before is not after:

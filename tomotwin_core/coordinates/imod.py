@@ -53,10 +53,6 @@ class ImodFormat:
             raise VoxelSizeUnknown(path)
         xyz, label, score, radius = [np.empty((0, 3))], [], [], []
         for thing in model.objects:
-            if thing.header.contsize != len(thing.contours):
-                raise UserError(
-                    f"{path} says that an object has {thing.header.contsize} contours, and holds {len(thing.contours)}: save it again in 3dmod."
-                )
             values = {item.index: item.value for item in thing.extra if item.type == _VALUE}
             for index, contour in enumerate(thing.contours):
                 n = len(contour.points)
@@ -151,5 +147,5 @@ def _model(path: Path) -> Any:
             raise ValueError("contours are missing")
         return model
     # All that imodmodel, struct and pydantic (ValueError) raise on what is no model, or half of one.
-    except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error):
+    except (ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, struct.error, MemoryError):
         raise UserError(f"{path} is not an IMOD model that can be read: save it again in 3dmod.") from None

@@ -13,6 +13,8 @@ from tomotwin_core.tomogram import tomogram_name
 
 # Characters: three numbers, and whatever other programs may put behind them.
 _LONGEST_LINE = 10_000
+# More than that in a line is no table of positions but everything in one line.
+_MOST_COLUMNS = 100
 
 
 class CoordsFormat:
@@ -36,7 +38,7 @@ class CoordsFormat:
                     rows.append([float(word) for word in words[:3]])
                 except ValueError:
                     rows.append([])
-                if len(rows[-1]) != 3:
+                if len(rows[-1]) != 3 or len(words) > _MOST_COLUMNS:
                     raise UserError(f"{path} is not a list of positions: line {number} should be three numbers, x y z.")
         return [Coordinates.from_arrays(np.array(rows), size, name, shape_of(shape, name))]
 

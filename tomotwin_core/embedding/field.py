@@ -43,10 +43,10 @@ _FORMAT = "tomotwin embedding field 1"
 _CHUNK_PLANES = 16
 # Of a tomogram's own statistics, from which on it is called unusual.
 _NOTABLE_SHARE = 0.1
-# Of a sample of embeddings, which are alike to the last bit where there was nothing to see.
-_CHANCE_COPIES = 0.001
 # What is told of the tomogram's file, beside its content.
 _OF_THE_FILE = ("source", "source_modified", "source_state", "source_content")
+# Of a sample of embeddings, which are alike to the last bit where there was nothing to see.
+_CHANCE_COPIES = 0.001
 
 
 class _Attributes(Schema):
@@ -61,6 +61,7 @@ class _Attributes(Schema):
     source: str = ""
     statistics_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
     statistics_distance: Annotated[Number, Field(ge=0)] = 0.0
+    padding_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from tomotwin_core.model.network import EmbeddingNetwork, NetworkSettings
 
 RELEASED_MODEL = Path(__file__).parent / "data" / "released.safetensors"
 _FORMAT = "tomotwin model 1"
+# Products of a few such numbers are still finite.
+_MOST = 1e9
 _Channels = Annotated[int, Field(ge=1, le=65536)]
 # That models of earlier versions do not have; they are used without.
 _LATER_SETTINGS = ("own_statistics", "usual_within")
@@ -123,7 +125,7 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, torch.Tensor], di
         raise
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{path}: not {what} file ({str(error)[:80]}); give a .safetensors file that tomotwin wrote"
+            f"{path}: not {what} file ({' '.join(str(error).split())[:80]}); give a .safetensors file that tomotwin wrote"
         ) from error
 
 
@@ -136,9 +138,9 @@ def header_of(metadata: dict[str, str], entry: str, path: Path, what: str, hint:
 
 
 def require_finite(tensors: dict[str, torch.Tensor], path: Path, otherwise: str) -> None:
-    """UserError where a tensor holds what is no number."""
+    """UserError where a tensor holds what is no number, or one so large that nothing can be computed with it."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and tensor.numel() and not float(tensor.abs().max()) <= _MOST:  # nor where it is nan
             raise UserError(f"{path}: {name} holds values that are no numbers: {otherwise}")
 
 

@@ -174,7 +174,9 @@ def _load(path: Path) -> DensityLibrary:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = {i: _array(archive, f"{i}.npy") for i in entries}
-    except (ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a density library ({str(error)[:100]}); {hint}") from error
     return DensityLibrary(entries, arrays)
 

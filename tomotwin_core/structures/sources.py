@@ -44,9 +44,12 @@ def load_density(
 
 def density_from_structure(path: Path, voxel_size_A: float) -> Density:
     """The density of an atomic model; with the bilayer about it if it is that of a membrane protein."""
-    points = read_atoms(path)
-    density = density_from_points(points.xyz_A, points.mass_Da, voxel_size_A)
-    return replace(density, membrane=find_membrane(read_alpha_carbons(path), points.centre_A))
+    try:
+        points = read_atoms(path)
+        density = density_from_points(points.xyz_A, points.mass_Da, voxel_size_A)
+        return replace(density, membrane=find_membrane(read_alpha_carbons(path), points.centre_A))
+    except UnicodeDecodeError as error:  # gemmi decodes names when they are looked at
+        raise UserError(f"{path}: has names in it that are no text (UTF-8); correct them") from error
 
 
 def _from_rcsb(pdb_id: str) -> Density:

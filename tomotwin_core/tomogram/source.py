@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tomotwin_core import __version__
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.names import require_name
 from tomotwin_core.remarks import remark
 from tomotwin_core.tomogram.stored import planes_of, require_whole
 
@@ -168,7 +169,7 @@ def open_tomogram(
     z, y, x = data.shape
     return TomogramSource(
         path=file,
-        name=tomogram_name(file),
+        name=require_name(tomogram_name(file), file, "the file's name"),
         shape=(z, y, x),
         voxel_size_A=_settled_voxel_size(file, header_size, voxel_size_A, finest_A),
         dtype=data.dtype,
