@@ -142,8 +142,8 @@ class Matcher:
             rotation.append(tried.gather(1, (which % tried.shape[1])[:, None])[:, 0])
         offset = np.stack(np.unravel_index(torch.cat(way).cpu().numpy(), (ways,) * 3), axis=1) - reach
         value, long = (torch.cat(one).double().cpu().numpy() for one in (correlation, length))
-        zyx: NDArray[np.int64] = np.clip(places + offset, 0, shape - 1).astype(np.int64)
-        return Matches(value, value * long / self.length, zyx, torch.cat(rotation).cpu().numpy())
+        found_at: NDArray[np.int64] = np.clip(places + offset, 0, shape - 1).astype(np.int64)
+        return Matches(value, value * long / self.length, found_at, torch.cat(rotation).cpu().numpy())
 
     def deviation(self, tomogram: Prepared, zyx: NDArray[np.float64]) -> float:
         """The root mean square of the correlations at places (n, 3), over orientations: what chance comes to."""
