@@ -27,6 +27,8 @@ _TOLERATED, _WIDTH = 0.3, 0.3
 # Of each molecule so many of its best matches tell the usual strength; kernel width of the logarithm; how far a molecule's own
 # usual strength lies from that of all (a t distribution of three degrees: a reference of wrong mass is far off).
 _TELLING, _KERNEL, _OWN = 15, 0.15, 0.35
+# The share of strays among them, and the weight from which on a molecule's own matches speak with full voice.
+_STRAY, _CONVINCING = 1e-3, 20.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def scores(matched: dict[str, Matched], decoys: dict[str, Matched]) -> dict[str,
     """The verified score of every match of targets and decoys: its correlation, less where its strength is unusual."""
     everything = {**decoys, **matched}
     alone = {name: one.correlation for name, one in everything.items()}
-    won = kept_in_competition(everything, alone)
+    won = kept_in_competition(matched, alone)
+    won |= {name: kept_beside(one, alone[name], matched, won, alone) for name, one in decoys.items()}
     found = {}
     telling = {name: _telling(one, won[name]) for name, one in everything.items()}
     for name, one in everything.items():
@@ -152,8 +155,9 @@ def _mode(usual: _Usual, prior: float | None = None) -> float:
         return prior if prior is not None else 0.0
     grid = np.arange(usual.log_strength.min() - 0.1, usual.log_strength.max() + 0.12, 0.02)
     near = np.exp(-0.5 * ((grid[:, None] - usual.log_strength) / _KERNEL) ** 2)
-    log_density = np.log((usual.weight * near).sum(1) / usual.weight.sum() + 1e-6)
+    log_density = np.log((usual.weight * near).sum(1) / usual.weight.sum() + _STRAY)
     if prior is not None:
+        log_density *= min(usual.weight.sum() / _CONVINCING, 1.0)
         log_density -= 2 * np.log1p(((grid - prior) / _OWN) ** 2 / 3)
     return float(grid[int(log_density.argmax())])
 

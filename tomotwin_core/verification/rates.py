@@ -1,4 +1,8 @@
-"""That a match is right, from how a target's matches lie beside those of its decoys.
+"""How many matches are false, from how a target's matches lie beside those of its decoys, twice.
+
+By counting: a molecule that is not there has as many matches above a score as its decoys have on average. And by a fit: of
+the two the more cautious counts, which on tomograms of another simulator promised about what was true (benchmarks/foreign.py;
+the fit alone was too hopeful with small molecules, counting alone with few decoys).
 
 What is compared is x, Fisher's z of the verified score over what chance comes to, in which molecules of about one size are
 alike. Wrong matches of a target are spread as the decoys' are, in the same tomogram; right ones lie about a middle of their
@@ -16,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import norm
+
+from tomotwin_core.picking.discovery import false_discovery_rates
 
 # Decoys count by how near their deviation is to the target's (natural logarithm).
 _ALIKE = 0.35
@@ -38,6 +44,46 @@ def comparable(score: NDArray[np.float64], deviation: float) -> NDArray[np.float
     return np.asarray(np.arctanh(np.clip(np.asarray(score, float), 0, 0.999)) / deviation)
 
 
+def false_discovery(
+    x: NDArray[np.float64],
+    deviation: float,
+    decoys: Sequence[tuple[NDArray[np.float64], float]],
+    share: float = 1.0,
+) -> NDArray[np.float32]:
+    """The share of false ones expected among the matches whose x (n,) is at least each one's, (n,), never rising with x.
+
+    deviation : of the target.  decoys : of each decoy its x, and its deviation.  share : of the tomogram in which the decoys
+    were looked for.
+    """
+    fitted = false_discovery_rates(x, probabilities(x, deviation, decoys, share))
+    return np.asarray(np.maximum(fitted, _counted(x, deviation, decoys, share)), np.float32)
+
+
+def _counted(
+    x: NDArray[np.float64], deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float]], share: float
+) -> NDArray[np.float64]:
+    if not decoys or not sum(len(one) for one, _ in decoys):
+        return np.ones(len(x))
+    everyone, weight = _together(deviation, decoys)
+    falling = np.argsort(-everyone)
+    expected = np.concatenate([[0.0], np.cumsum(weight[falling])]) / share
+    order = np.argsort(-x, kind="stable")
+    above = np.searchsorted(-everyone[falling], -x[order], side="right")
+    rate = np.minimum(expected[above] / np.arange(1, len(x) + 1), 1.0)
+    rates = np.empty(len(x))
+    rates[order] = np.minimum.accumulate(rate[::-1])[::-1]
+    return rates
+
+
+def _together(
+    deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """All decoys' x, and their weights, in which they are one decoy."""
+    each = [np.exp(-0.5 * (np.log(d / deviation) / _ALIKE) ** 2) for _, d in decoys]
+    weight = np.concatenate([np.full(len(one), w) for (one, _), w in zip(decoys, each, strict=True)])
+    return np.concatenate([one for one, _ in decoys]), weight / max(sum(each), 1e-12)
+
+
 def probabilities(
     x: NDArray[np.float64],
     deviation: float,
@@ -49,12 +95,9 @@ def probabilities(
     decoys : of each decoy its x, and its deviation.  share : of the tomogram in which the decoys were looked for.
     """
     nothing = np.zeros(len(x))
-    weights = [np.exp(-0.5 * (np.log(d / deviation) / _ALIKE) ** 2) for _, d in decoys]
-    if len(x) < _FEWEST or not weights or not sum(len(one) for one, _ in decoys):
+    if len(x) < _FEWEST or not sum(len(one) for one, _ in decoys):
         return nothing
-    everyone = np.concatenate([one for one, _ in decoys])
-    weight = np.concatenate([np.full(len(one), w) for (one, _), w in zip(decoys, weights, strict=True)])
-    weight /= max(sum(weights), 1e-12)  # the matches of one decoy
+    everyone, weight = _together(deviation, decoys)
     order = np.argsort(everyone)
     cumulated = np.cumsum(weight[order]) / weight.sum()
     cut = float(everyone[order][min(int(np.searchsorted(cumulated, _CUT)), len(order) - 1)])

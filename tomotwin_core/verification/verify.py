@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from tomotwin_core.coordinates import Coordinates
-from tomotwin_core.picking.discovery import false_discovery_rates
 from tomotwin_core.progress import progress
 from tomotwin_core.regions import Region
 from tomotwin_core.side_by_side import side_by_side
@@ -45,8 +44,8 @@ from tomotwin_core.verification.places import (
 _SIZES = ((160.0, 10.0, 20.0), (240.0, 12.5, 18.0), (np.inf, 15.0, 18.0))
 # Places of one target nearer than this are one, A; those of chance; voxels of a coarse tomogram in which decoys are looked for.
 _SAME_PLACE_A, _PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
-# Matches that are more probable than this get finer orientations.
-_WORTH_REFINING = 0.05
+# Matches get finer orientations up to this expected share of false ones.
+_WORTH_REFINING = 0.7
 
 
 @dataclass(frozen=True)
@@ -231,15 +230,13 @@ def _picked(
     tables = []
     for name, one in matched.items():
         kept = won[name]
-        right = rates.probabilities(
-            rates.comparable(score[name][kept], one.deviation), one.deviation, beside, decoys_share
-        )
+        x = rates.comparable(score[name][kept], one.deviation)
+        fdr = rates.false_discovery(x, one.deviation, beside, decoys_share)
         table = Coordinates.from_arrays(
             one.xyz_A[kept] / source.voxel_size_A, source.voxel_size_A, source.name, source.shape, name, score[name][kept],
-            densities[name].diameter_A, targets[name].rotation[kept], false_discovery_rates(score[name][kept], right),
-            correlation=one.correlation[kept],
+            densities[name].diameter_A, targets[name].rotation[kept], fdr, correlation=one.correlation[kept],
         )  # fmt: skip
-        tables.append(_refined(source, table, right > _WORTH_REFINING, densities[name], acquisition, orienting, device))
+        tables.append(_refined(source, table, fdr < _WORTH_REFINING, densities[name], acquisition, orienting, device))
     everything = Coordinates.concatenate(tables)
     return everything.select(np.argsort(-everything.score, kind="stable"))
 
