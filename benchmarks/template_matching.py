@@ -5,6 +5,7 @@ DATA is a folder of `tomotwin simulate`. Both ways know the structure and how th
              itself; threshold: the score that noise passes once in a tomogram (Rickgauer et al. 2017)
   together   the same peaks, all species competing by score over noise, as the embedding's do
   embedding  references from the structures, thresholds from their simulation, all species competing
+  verified   places of the embedding and of coarse matching, matched with the structures, thresholds beside decoys
 `best` is what the best threshold would have given, which only the truth tells. Seconds are processor time per species, of
 all threads; the embedding, made once for all species of a tomogram, is shared out among them.
 
@@ -37,7 +38,7 @@ from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, open_tomogram, resample
 from tomotwin_core.verification.template_matching import expected_threshold, find_peaks, match_template
 
 Contrast = Literal["dark", "bright"]
-WAYS = ("matching", "together", "embedding")
+WAYS = ("matching", "together", "embedding", "verified")
 
 
 def main() -> None:
@@ -58,7 +59,8 @@ def main() -> None:
         acquisition = acquisition_of(records[name])
         contrast = records[name]["delivery"]["contrast"]
         ways = matched(name, species, acquisition, contrast, options)
-        ways["embedding"] = embedded(name, species, acquisition, contrast, options)
+        for way in ("embedding", "verified"):
+            ways[way] = embedded(name, species, acquisition, contrast, way, options)
         own = truth.select(np.isin(truth.label, species))
         scores = {
             way: {s.label: s for s in evaluate(picks, own, peaks, labels=species)}
@@ -128,10 +130,10 @@ def competing(peaks: Coordinates, species: list[str], noise: dict[str, float]) -
 
 
 def embedded(
-    name: str, species: list[str], acquisition: Acquisition, contrast: Contrast, options: argparse.Namespace
+    name: str, species: list[str], acquisition: Acquisition, contrast: Contrast, way: str, options: argparse.Namespace
 ) -> Found:
     """Embed, refer, locate and pick by the commands a user gives."""
-    out = options.out / "embedding"
+    out = options.out / way
     references, field, device = out / f"{name}.safetensors", out / f"{name}.zarr", ["--device", options.device]
     done = out / f"{name}.json"
     if not done.is_file():
@@ -142,7 +144,8 @@ def embedded(
             "--tilt-min", acquisition.tilt_min_deg, "--tilt-max", acquisition.tilt_max_deg, "--tilt-step",
             acquisition.tilt_step_deg, "--dose", acquisition.dose_e_per_A2, "--defocus", acquisition.defocus_um,
             acquisition.defocus_um, *(["--ctf-corrected"] if acquisition.ctf_corrected else []), *device)  # fmt: skip
-        run("locate", field, "--references", references, "--out", out, "--min-score", -1)
+        alone = ["--no-verification"] if way == "embedding" else []
+        run("locate", field, "--references", references, "--out", out, "--min-score", -1, *alone)
         run("pick", out / f"{name}_peaks.star", "--references", references, "--out", out)
         done.write_text(json.dumps({"cpu_s": time.process_time() - start}) + "\n")
     share = json.loads(done.read_text())["cpu_s"] / len(species)
@@ -161,20 +164,20 @@ def row(
     first = scores["matching"]
     mass = load_library().entries[label].mass_kDa
     cells = {f"{way}_{what}": getattr(scores[way], what) for way in WAYS for what in ("f1", "best_f1")}
-    times = {f"{way}_s": seconds[way][label] for way in ("matching", "embedding")}
+    times = {f"{way}_s": seconds[way][label] for way in ("matching", "embedding", "verified")}
     return {"tomogram": name, "species": label, "mass_kDa": mass, "true": first.n_true, **cells, **times}
 
 
 def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     head = "".join(f"{way:>12}{'(best)':>8}" for way in WAYS)
-    print(f"\n{'tomogram':12}{'species':10}{'kDa':>7}{'true':>6}{head}{'matching s':>12}{'embedding s':>13}")
+    print(f"\n{'tomogram':12}{'species':10}{'kDa':>7}{'true':>6}{head}{'matching s':>12}{'embedding s':>13}{'verified s':>12}")
     for r in sorted(rows, key=lambda r: r["mass_kDa"]):
         cells = "".join(f"{r[f'{way}_f1']:12.2f}{r[f'{way}_best_f1']:8.2f}" for way in WAYS)
         print(f"{r['tomogram']:12}{r['species']:10}{r['mass_kDa']:7.0f}{r['true']:6d}{cells}"
-              f"{r['matching_s']:12.0f}{r['embedding_s']:13.0f}")  # fmt: skip
+              f"{r['matching_s']:12.0f}{r['embedding_s']:13.0f}{r['verified_s']:12.0f}")  # fmt: skip
     middle = {key: float(np.median([r[key] for r in rows])) for key in rows[0] if key.endswith(("f1", "_s"))}
     cells = "".join(f"{middle[f'{way}_f1']:12.2f}{middle[f'{way}_best_f1']:8.2f}" for way in WAYS)
-    print(f"{'median':35}{cells}{middle['matching_s']:12.0f}{middle['embedding_s']:13.0f}")
+    print(f"{'median':35}{cells}{middle['matching_s']:12.0f}{middle['embedding_s']:13.0f}{middle['verified_s']:12.0f}")
     with open(options.out / "template_matching.csv", "w", newline="") as lines:
         writer = csv.DictWriter(lines, rows[0])
         writer.writeheader()

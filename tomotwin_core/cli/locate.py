@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--references", type=Path, required=True, metavar="FILE", help="from `tomotwin reference`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for TOMOGRAM_peaks.star")
     parser.add_argument(
-        "--min-score", type=float, default=0.2, metavar="S", help="peaks below are not listed (default: 0.2)"
+        "--min-score", type=float, default=0.2, metavar="S", help="peaks of lower similarity are not listed (default: 0.2); verified ones always are"
     )
     parser.add_argument(
         "--separation",
