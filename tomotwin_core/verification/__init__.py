@@ -1,7 +1,7 @@
 """Verified picks: the embedding and coarse matching propose places, matching at these decides.
 
 locating.py            an embedded tomogram -> peaks of all targets, verified where they have a density
-verify.py              places of one tomogram -> verified picks of all targets
+verifying.py           places of one tomogram -> verified picks of all targets
 places.py              where a molecule may lie, by coarse matching
 matcher.py             a molecule compared with the tomogram at places, in all orientations
 decoys.py              molecules that are not in the sample, for what wrong matches come to
@@ -11,6 +11,6 @@ template_matching.py   matching everywhere
 """
 
 from tomotwin_core.verification.locating import locate_verified
-from tomotwin_core.verification.verify import VerificationSettings, verify
+from tomotwin_core.verification.verifying import VerificationSettings, verify
 
 __all__ = ["VerificationSettings", "locate_verified", "verify"]

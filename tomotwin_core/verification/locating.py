@@ -20,7 +20,7 @@ from tomotwin_core.picking.similarity import Field
 from tomotwin_core.regions import Region
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.tomogram import TomogramSource
-from tomotwin_core.verification.verify import VerificationSettings, verify
+from tomotwin_core.verification.verifying import VerificationSettings, verify
 
 # Verified matches that promise no more than this share of false ones occupy their places.
 _SURE = 0.2

@@ -30,7 +30,7 @@ from scipy.spatial.transform import Rotation
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures.density import Density
 from tomotwin_core.subtomograms.templates import Imager, factors, low_pass, uniform_rotations
-from tomotwin_core.tomogram import Resampled, TomogramSource
+from tomotwin_core.tomogram import Resampled, Specimen, TomogramSource
 
 # Orientations that are tried first, and how many of the best of these are looked about, each at so many of the fine grid.
 _FIRST_STEP_DEG, _LOOKED_ABOUT = 30.0, 4
@@ -61,9 +61,9 @@ class Prepared:
         low_pass_A: float,
         device: str = "cpu",
     ) -> Prepared:
-        """The tomogram at a voxel size, or at its own where that is coarser."""
+        """The tomogram at a voxel size, or at its own where that is coarser; its padding has its mean."""
         size = max(voxel_size_A, source.voxel_size_A)
-        resampled = Resampled(source, size)
+        resampled = Resampled(Specimen(source), size)
         data = torch.from_numpy(resampled.slab(0, resampled.shape[0])).to(device)
         data = data - data.mean()
         shape = (data.shape[0], data.shape[1], data.shape[2])

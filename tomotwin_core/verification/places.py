@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tomotwin_core.picking.location import LocationSettings, peaks_of
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.structures.density import Density
+from tomotwin_core.tomogram import Specimen, TomogramSource
 from tomotwin_core.verification.competition import distinct
 from tomotwin_core.verification.matcher import Prepared
 from tomotwin_core.verification.template_matching import match_template
@@ -50,11 +51,10 @@ def coarse_places(tomogram: Prepared, density: Density, acquisition: Acquisition
     return np.ascontiguousarray(xyz[kept[:count]])
 
 
-def spread_places(
-    shape: tuple[int, int, int], voxel_size_A: float, count: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Places (n, 3) x, y, z in A anywhere in the inner four fifths of a tomogram."""
-    return rng.uniform(0.1, 0.9, (count, 3)) * (np.array(shape[::-1]) - 1) * voxel_size_A
+def spread_places(source: TomogramSource, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Places (n, 3) x, y, z in A anywhere in the inner four fifths of what is no padding."""
+    low, high = np.array(Specimen(source).box, float)[::-1].T
+    return (low + rng.uniform(0.1, 0.9, (count, 3)) * (high - 1 - low)) * source.voxel_size_A
 
 
 def block(tomogram: Prepared, most_voxels: int) -> tuple[Prepared, NDArray[np.float64], float]:

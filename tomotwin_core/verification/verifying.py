@@ -171,7 +171,7 @@ class _Search:
         places = self._places(molecule)
         matches = matcher.at(tomogram, places[:, ::-1] / tomogram.voxel_size_A)
         rng = np.random.default_rng(self.settings.seed)
-        chance = spread_places(self.source.shape, self.source.voxel_size_A, _PLACES_OF_CHANCE, rng)
+        chance = spread_places(self.source, _PLACES_OF_CHANCE, rng)
         if self.region is not None:
             inside = self.region.contains(chance / self.source.voxel_size_A)
             chance = chance[inside] if inside.sum() > 10 else chance
