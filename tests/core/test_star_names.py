@@ -163,5 +163,5 @@ def test_a_model_with_other_contours_than_it_says_is_refused(tmp_path: Path, cou
 
 def test_a_line_of_everything_is_no_list_of_positions(tmp_path: Path) -> None:
     (tmp_path / "a.coords").write_text("1 2 3 " * 4000)
-    with pytest.raises(UserError, match="line 1 should be three numbers"):
+    with pytest.raises(UserError, match="is not a list of positions: line 1"):
         read(tmp_path / "a.coords")
