@@ -48,10 +48,10 @@ def tomograms_of(path: Path, blocks: Mapping[str, pd.DataFrame]) -> dict[str, tu
     rows = rows_of(blocks.get("tomotwin_tomograms"))
     if rows.empty:
         return {}
-    if missing := [name for name in ("rlnTomoName", "tomotwinVoxelSizeAngst") if name not in rows]:
+    # The plugin does not know sizes, and leaves them out: all of them.
+    numbers_of = ["tomotwinVoxelSizeAngst", *(_SIZES if any(name in rows for name in _SIZES) else ())]
+    if missing := [name for name in ("rlnTomoName", *numbers_of) if name not in rows]:
         raise UserError(f"{path} lacks the column {missing[0]} in data_tomotwin_tomograms: write the file again.")
-    # The plugin does not know sizes, and leaves them out.
-    numbers_of = ["tomotwinVoxelSizeAngst", *(_SIZES if all(name in rows for name in _SIZES) else ())]
     found: dict[str, tuple[float, Shape | None]] = {}
     for name, (size, *known) in zip(rows["rlnTomoName"], floats(path, rows, numbers_of), strict=True):
         sides = known or [0.0, 0.0, 0.0]
