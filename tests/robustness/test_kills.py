@@ -16,7 +16,7 @@ from commands import call, started, state_of, still_running, unfinished
 
 FEW = [
     ("embed", signal.SIGKILL), ("embed", signal.SIGTERM), ("embed", signal.SIGINT), ("cluster", signal.SIGKILL), ("locate", signal.SIGTERM),
-    ("simulate", signal.SIGKILL), ("train", signal.SIGKILL), ("train", signal.SIGTERM),
+    ("simulate", signal.SIGKILL), ("train", signal.SIGKILL),
 ]  # fmt: skip
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ALL = [(command, s) for command in ("embed", "locate", "cluster", "convert", "simulate", "train") for s in _SIGNALS]
