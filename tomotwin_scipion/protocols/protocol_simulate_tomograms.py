@@ -90,24 +90,25 @@ class ProtTwinSimulateTomograms(TwinProtocol, ProtTomoBase):
 
     # ------------------------------ steps ------------------------------
     def _insertAllSteps(self) -> None:
-        folders = [self._getExtraPath(self._getName(number + 1)) for number in range(self.numberOfTomograms.get())]
-        files = [os.path.join(folder, RECORD) for folder in folders] + [
-            item.getFileName() for item in getattr(self, OUTPUT_TOMOGRAMS, [])
-        ]
-        settings = self._digest(*self._settings(), self._lost(*files, *self._outputFiles()))
+        settings = self._digest(*self._settings(), self._lost(*self._outputFiles()))
         prepared = self._insertFunctionStep(self.prepareStep, settings, prerequisites=[], needsGPU=False)
-        steps = [
-            self._insertFunctionStep(
+        made = {item.getTsId(): item.getFileName() for item in getattr(self, OUTPUT_TOMOGRAMS, [])}
+        steps, states = [], [settings]
+        for number in range(1, self.numberOfTomograms.get() + 1):
+            name = self._getName(number)
+            files = [made[name], os.path.join(self._getExtraPath(name), RECORD)] if name in made else []
+            own = self._digest(settings, self._lost(*files))
+            step = self._insertFunctionStep(
                 self.simulateStep,
                 number,
-                settings,
-                self._attempt(self._getName(number)),
+                own,
+                self._attempt(name),
                 prerequisites=[prepared],
                 needsGPU=self.usesGpu(),
             )
-            for number in range(1, self.numberOfTomograms.get() + 1)
-        ]
-        closing = (self._digest(steps, settings), self._attempts())
+            steps.append(step)
+            states.append(own)
+        closing = (self._digest(steps, states), self._attempts())
         self._insertFunctionStep(self.createOutputStep, *closing, prerequisites=steps, needsGPU=False)
 
     def prepareStep(self, settings: str) -> None:
