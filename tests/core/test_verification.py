@@ -188,7 +188,7 @@ def scene(
     x: list[float], correlation: list[float], strength: list[float], deviation: float, diameter: float
 ) -> Matched:
     xyz = np.stack([np.array(x, float), np.zeros(len(x)), np.zeros(len(x))], axis=1)
-    return Matched(xyz, np.array(correlation), np.array(strength), deviation, diameter)
+    return Matched(xyz, np.array(correlation), np.array(strength), deviation, diameter, 0.6 * diameter)
 
 
 def test_a_lobe_of_a_large_particle_goes_to_the_large_one_and_a_small_particle_stays() -> None:
@@ -197,6 +197,17 @@ def test_a_lobe_of_a_large_particle_goes_to_the_large_one_and_a_small_particle_s
     matched = {"large": large, "small": small}
     kept = kept_in_competition(matched, {n: m.correlation for n, m in matched.items()})
     assert kept["small"].tolist() == [1] and 0 in kept["large"]
+
+
+def test_the_same_call_gives_the_same_picks_to_the_bit_though_threads_share_the_work(source: TomogramSource) -> None:
+    nothing = Coordinates.from_arrays(np.empty((0, 3)), 10.0, source.name, source.shape)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        one, two = (verify(source, nothing, {"bar": bar()}, ACQUISITION) for _ in range(2))
+    finally:
+        torch.set_num_threads(threads)
+    assert one.xyz.tolist() == two.xyz.tolist() and one.score.tolist() == two.score.tolist()
 
 
 def test_of_two_matches_of_one_molecule_too_near_the_better_stays() -> None:

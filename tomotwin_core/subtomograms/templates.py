@@ -11,6 +11,7 @@ orientation costs a turn and two Fourier transforms of a small box.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ _MARGIN = 8
 _TEMPLATES_AT_ONCE = 64
 # A low-pass falls from 1 to 0 over this share of its frequency, as half a cosine.
 _FALL_OFF = 0.25
+_SEEDED = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +142,9 @@ def factors(templates: torch.Tensor, most: int = RANK_LIMIT) -> tuple[torch.Tens
     """Templates (n, voxels) as weights (n, rank) of orthonormal volumes (rank, voxels), `most` of them at most, rows of unit
     length again, and the share of their variance that these hold."""
     limit = min(most, *templates.shape)
-    torch.manual_seed(0)  # the decomposition starts from random vectors
-    u, s, v = torch.svd_lowrank(templates, q=limit, niter=2)
+    with _SEEDED:  # the decomposition starts from random vectors, which threads would draw in turn
+        torch.manual_seed(0)
+        u, s, v = torch.svd_lowrank(templates, q=limit, niter=2)
     share = torch.cumsum(s.double() ** 2, 0) / len(templates)  # each template has length 1
     rank = min(int((share < VARIANCE_KEPT).sum()) + 1, limit)
     weights = u[:, :rank] * s[:rank]

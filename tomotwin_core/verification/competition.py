@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 # The power of the deviation that correlations are divided by, and how near two matches of different targets must be to
 # be the same thing, as a share of the larger diameter.
-_POWER, _ACROSS, _SEPARATION = 0.7, 0.5, 0.6
+_POWER, _ACROSS = 0.7, 0.5
 # Strengths (natural logarithm) up to so far from the usual one count in full, beyond as a normal distribution of this width.
 _TOLERATED, _WIDTH = 0.3, 0.3
 # Of each molecule so many of its best matches tell the usual strength; kernel width of the logarithm; how far a molecule's own
@@ -34,19 +34,15 @@ _STRAY, _CONVINCING = 1e-3, 20.0
 @dataclass(frozen=True)
 class Matched:
     """All matches of one molecule in a tomogram: xyz_A (n, 3); correlation, strength (n,), as `matcher.Matches` has them;
-    deviation: what chance comes to; group: molecules that were compared at the same voxel size share a unit of strength."""
+    deviation: what chance comes to; apart_A: how near two particles of it may lie; group: molecules that were compared at the same voxel size share a unit of strength."""
 
     xyz_A: NDArray[np.float64]
     correlation: NDArray[np.float64]
     strength: NDArray[np.float64]
     deviation: float
     diameter_A: float
+    apart_A: float
     group: float = 0.0
-
-    @property
-    def apart_A(self) -> float:
-        """How near two particles of it may lie."""
-        return _SEPARATION * self.diameter_A
 
     def rank(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """By what it competes with those of other molecules, from its scores."""
@@ -79,7 +75,7 @@ def scores(matched: dict[str, Matched], decoys: dict[str, Matched]) -> dict[str,
 def kept_in_competition(
     matched: dict[str, Matched], score: dict[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[np.intp]]:
-    """Of each molecule the matches that stay, best first: of two of one molecule nearer than 0.6 diameters, and of two of
+    """Of each molecule the matches that stay, best first: of two of one molecule nearer than it allows, and of two of
     different ones nearer than half of the larger diameter, the better."""
     names = list(matched)
     first = {name: distinct(one.xyz_A, score[name], one.apart_A) for name, one in matched.items()}

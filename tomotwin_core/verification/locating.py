@@ -41,10 +41,15 @@ def locate_verified(
     source : the tomogram that the field is the embedding of.
     """
     densities = references.densities
+    verification = replace(
+        verification or VerificationSettings(), separation=location.separation, competition=location.competition
+    )
     proposed = locate(field, references, replace(location, competition=False, min_score=-1.0), region)
     verified = verify(
         source, proposed, densities, acquisition_of(references), verification, field.contrast, region, device
     )
+    size = {t.name: t.diameter_A for t in references.targets}
+    verified = replace(verified, diameter_A=np.array([size[str(label)] for label in verified.label], np.float32))
     others = [t.name for t in references.targets if t.name not in densities]
     if not others:
         return verified

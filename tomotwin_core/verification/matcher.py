@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -86,9 +86,6 @@ class Matches:
     zyx: NDArray[np.int64]
     rotation: NDArray[np.int64]
 
-    def select(self, which: NDArray[np.intp]) -> Matches:
-        return Matches(self.correlation[which], self.strength[which], self.zyx[which], self.rotation[which])
-
 
 @dataclass(frozen=True, eq=False)
 class Matcher:
@@ -124,8 +121,7 @@ class Matcher:
 
     def at(self, tomogram: Prepared, zyx: NDArray[np.float64], reach: int = 2) -> Matches:
         """The best match within `reach` voxels along each axis of places (n, 3) in voxels of the tomogram."""
-        shape = np.array(tomogram.volume.shape)
-        places = np.clip(np.round(zyx).astype(np.int64).reshape(-1, 3), 0, shape - 1)
+        places = _within(tomogram, zyx)
         if not len(places):
             return Matches(np.empty(0), np.empty(0), places, np.empty(0, np.int64))
         ways = 2 * reach + 1
@@ -142,13 +138,12 @@ class Matcher:
             rotation.append(tried.gather(1, (which % tried.shape[1])[:, None])[:, 0])
         offset = np.stack(np.unravel_index(torch.cat(way).cpu().numpy(), (ways,) * 3), axis=1) - reach
         value, long = (torch.cat(one).double().cpu().numpy() for one in (correlation, length))
-        found_at: NDArray[np.int64] = np.clip(places + offset, 0, shape - 1).astype(np.int64)
+        found_at: NDArray[np.int64] = _within(tomogram, places + offset)
         return Matches(value, value * long / self.length, found_at, torch.cat(rotation).cpu().numpy())
 
     def deviation(self, tomogram: Prepared, zyx: NDArray[np.float64]) -> float:
         """The root mean square of the correlations at places (n, 3), over orientations: what chance comes to."""
-        shape = np.array(tomogram.volume.shape)
-        places = np.clip(np.round(zyx).astype(np.int64).reshape(-1, 3), 0, shape - 1)
+        places = _within(tomogram, zyx)
         first = self._weights[self._about[:, 0]]
         squares = [float((p[:, 0] @ first.T).square().mean()) for p, _ in self._projected(tomogram, places, 0)]
         return float(np.sqrt(np.mean(squares)))
@@ -173,6 +168,12 @@ class Matcher:
             windows = windows - windows.mean(2, keepdim=True)
             length = windows.norm(dim=2, keepdim=True).clamp_min(_EMPTY * n**0.5)
             yield torch.matmul(windows, self._basis.T) / length, length[:, :, 0]
+
+
+def _within(tomogram: Prepared, zyx: NDArray[Any]) -> NDArray[np.int64]:
+    """The nearest voxels of a tomogram to places (n, 3)."""
+    last = np.array(tomogram.volume.shape) - 1
+    return np.asarray(np.clip(np.round(zyx).astype(np.int64).reshape(-1, 3), 0, last))
 
 
 def _cubes(volume: torch.Tensor, places: NDArray[np.int64], pad: int, span: int) -> Iterator[torch.Tensor]:

@@ -44,15 +44,21 @@ from tomotwin_core.verification.places import (
 _SIZES = ((160.0, 10.0, 20.0), (240.0, 12.5, 18.0), (np.inf, 15.0, 18.0))
 # Places of one target nearer than this are one, A; those of chance; voxels of a coarse tomogram in which decoys are looked for.
 _SAME_PLACE_A, _PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
+# How far from a place its match may lie along each axis, A.
+_REACH_A = 25.0
 # Matches get finer orientations up to this expected share of false ones.
 _WORTH_REFINING = 0.7
 
 
 @dataclass(frozen=True)
 class VerificationSettings:
-    """low_pass_A : nothing finer of tomogram and templates is compared.  seed : of the choice of decoys and places of chance."""
+    """low_pass_A : nothing finer of tomogram and templates is compared.  separation : least distance of two picks of one target, as
+    a share of its diameter.  competition : whether a place goes to the target that explains it best, or to all that it fits.
+    seed : of the choice of decoys and places of chance."""
 
     low_pass_A: float = 30.0
+    separation: float = 0.6
+    competition: bool = True
     seed: int = 1
 
 
@@ -143,7 +149,11 @@ class _Tomograms:
         if voxel_size_A not in self._kept:
             contrast, low_pass_A, device = self._arguments
             self._kept[voxel_size_A] = Prepared.of(
-                self.source, contrast, voxel_size_A, max(low_pass_A, 2 * voxel_size_A), device
+                self.source,
+                contrast,
+                voxel_size_A,
+                max(low_pass_A, 2 * voxel_size_A, 2 * self.source.voxel_size_A),
+                device,
             )
         return self._kept[voxel_size_A]
 
@@ -165,19 +175,20 @@ class _Search:
         density = molecule.density
         size, step = _sizes(density)
         tomogram = self.tomograms.of(size)
-        matcher = Matcher.of(
-            density, self.acquisition, tomogram.voxel_size_A, self._low_pass_A(size), step, self.device
-        )
-        places = self._places(molecule)
-        matches = matcher.at(tomogram, places[:, ::-1] / tomogram.voxel_size_A)
+        voxel_size_A = tomogram.voxel_size_A
+        low_pass_A = max(self.settings.low_pass_A, 2 * voxel_size_A)
+        matcher = Matcher.of(density, self.acquisition, voxel_size_A, low_pass_A, step, self.device)
+        reach = max(round(_REACH_A / voxel_size_A), 1)
+        matches = matcher.at(tomogram, self._places(molecule)[:, ::-1] / voxel_size_A, reach)
         rng = np.random.default_rng(self.settings.seed)
         chance = spread_places(self.source, _PLACES_OF_CHANCE, rng)
         if self.region is not None:
             inside = self.region.contains(chance / self.source.voxel_size_A)
             chance = chance[inside] if inside.sum() > 10 else chance
-        deviation = matcher.deviation(tomogram, chance[:, ::-1] / tomogram.voxel_size_A)
-        xyz_A = matches.zyx[:, ::-1] * tomogram.voxel_size_A
-        matched = Matched(xyz_A, matches.correlation, matches.strength, deviation, density.diameter_A, size)
+        deviation = matcher.deviation(tomogram, chance[:, ::-1] / voxel_size_A)
+        xyz_A = matches.zyx[:, ::-1] * voxel_size_A
+        apart_A = self.settings.separation * density.diameter_A
+        matched = Matched(xyz_A, matches.correlation, matches.strength, deviation, density.diameter_A, apart_A, size)
         return _Found(matched, matcher.rotations[matches.rotation])
 
     def _places(self, molecule: _Molecule) -> NDArray[np.float64]:
@@ -200,9 +211,6 @@ class _Search:
             places = places[self.region.contains(places / self.source.voxel_size_A)]
         return places
 
-    def _low_pass_A(self, size: float) -> float:
-        return max(self.settings.low_pass_A, 2 * size)
-
 
 def _sizes(density: Density) -> tuple[float, float]:
     """Voxel size (A) and angular step (degrees) at which a molecule is matched."""
@@ -219,6 +227,8 @@ def _picked(
     others = {name: found.matched for name, found in decoys.items()}
     score = scores(matched, others)
     won = kept_in_competition(matched, score)
+    if not settings.competition:
+        won = {name: distinct(one.xyz_A, score[name], one.apart_A) for name, one in matched.items()}
     beside = [
         (
             rates.comparable(score[name][kept_beside(one, score[name], matched, won, score)], one.deviation),
