@@ -47,6 +47,7 @@ from tomotwin_core.regions.slab import Slab
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.tomogram import TomogramSource, open_tomogram, write_mrc
+from tomotwin_core.verification import locate_verified
 
 VOXEL_A, DIAMETER_A = 31.36, 270.0
 # Half the radius, and twice that: the listed positions are themselves off by up to a voxel, most in z.
@@ -101,8 +102,10 @@ def main() -> None:
         by_structure = locate(field, references, everything, region)
         by_examples = locate(field, from_examples, everything, region).xyz
         blobs_there = blobs if region is None else blobs[region.contains(blobs)]
+        verified = locate_verified(field, source, references, everything, None, region)
         ways += [
             (f"structure, {where}", by_structure.xyz, listed),
+            (f"structure, verified, {where}", verified.xyz, listed),
             (f"five examples, {where}", by_examples, others),
             (f"blob finder, {where}", blobs_there, listed),
         ]
@@ -116,10 +119,10 @@ def main() -> None:
         print(
             f"recall of {len(listed)} listed ribosomes within {tolerance:g} A, seed {options.seed}, model {model.hash}"
         )
-        print(f"{'picks':26}" + "".join(f"{c:8d}" for c in COUNTS))
+        print(f"{'picks':30}" + "".join(f"{c:8d}" for c in COUNTS))
         for way, xyz, true in ways:
             recall = recall_by_number(xyz, true, tolerance / VOXEL_A)
-            print(f"{way:26}" + "".join(f"{recall[min(c, len(recall)) - 1]:8.2f}" for c in COUNTS))
+            print(f"{way:30}" + "".join(f"{recall[min(c, len(recall)) - 1]:8.2f}" for c in COUNTS))
     pictures(options, source, listed, locate(field, from_examples, everything, specimen), by_structure)
 
 
