@@ -46,13 +46,36 @@ def masked(project: Any, launch: Any, embedded: Any) -> Any:  # noqa: F811
 @pytest.fixture(scope="module")
 def picked(project: Any, launch: Any, embedded: Any, masked: Any) -> Any:  # noqa: F811
     protocol = project.newProtocol(
-        ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1, autoSlab=True, excludeGold=True
-    )
+        ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1, autoSlab=True, excludeGold=True,
+        verify=False,
+    )  # fmt: skip
     point(protocol.inputEmbeddings, embedded, "Embeddings")
     point(protocol.inputMasks, masked, "TomoMasks")
     protocol.useMasks.set(True)
     protocol.identifiers.set("library:4v6x, library:1dzl")
     return launch(protocol)
+
+
+def test_verified_picks_carry_their_orientations_and_stay_within_the_mask(
+    project: Any, launch: Any, embedded: Any, masked: Any  # noqa: F811
+) -> None:  # fmt: skip
+    protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1)
+    point(protocol.inputEmbeddings, embedded, "Embeddings")
+    point(protocol.inputMasks, masked, "TomoMasks")
+    protocol.useMasks.set(True)
+    protocol.identifiers.set("library:1dzl")
+    protocol = launch(protocol)
+    (mask,) = [item.clone() for item in masked.TomoMasks.iterItems()]
+    with mrcfile.open(mask.getFileName()) as file:
+        inside = file.data != 0
+    matrices = []
+    for item in protocol.output3DCoordinates.iterCoordinates():
+        x, y, z = np.round(item.getPosition(BOTTOM_LEFT_CORNER)).astype(int)
+        assert inside[z, y, x]
+        matrices.append(item.getMatrix()[:3, :3])
+    turned = np.array(matrices)
+    np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.tile(np.eye(3), (len(turned), 1, 1)), atol=1e-3)
+    assert len(turned) and np.abs(turned - np.eye(3)).max() > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +124,10 @@ def test_rejected_picks_refit_the_references_so_that_they_score_less(
     inner = [row for row in everything if all(0 < at < side - 1 for at, side in zip(row[2:], (90, 80, 50), strict=True))]
     best = [row[2:] for group in (1, 2) for row in sorted(row for row in inner if row[0] == group)[-5:]]
     good = keep(picked, "good", picked.output3DCoordinates, lambda tsId, *xyz: xyz in best)
-    protocol = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1)
+    # What is decided by hand moves prototypes: it is seen in similarities.
+    protocol = project.newProtocol(
+        ProtTwinReferencePicking, numberOfThreads=1, thresholdMode=1, threshold=-1, verify=False
+    )
     point(protocol.inputEmbeddings, embedded, "Embeddings")
     protocol.acceptedPicks.copy(good)
     protocol.refine.set(True)

@@ -132,7 +132,7 @@ def verify(
     )
     targets = {m.name: f for m, f in zip(molecules, found, strict=True) if not m.decoy}
     others = {f"decoy:{m.name}": f for m, f in zip(molecules, found, strict=True) if m.decoy}
-    return _picked(source, densities, targets, others, search.decoys_share, acquisition, settings, contrast, device)
+    return _picked(search, densities, targets, others, contrast)
 
 
 class _Tomograms:
@@ -183,13 +183,17 @@ class _Search:
         rng = np.random.default_rng(self.settings.seed)
         chance = spread_places(self.source, _PLACES_OF_CHANCE, rng)
         if self.region is not None:
-            inside = self.region.contains(chance / self.source.voxel_size_A)
+            inside = self._inside(chance)
             chance = chance[inside] if inside.sum() > 10 else chance
         deviation = matcher.deviation(tomogram, chance[:, ::-1] / voxel_size_A)
         xyz_A = matches.zyx[:, ::-1] * voxel_size_A
-        apart_A = self.settings.separation * density.diameter_A
-        matched = Matched(xyz_A, matches.correlation, matches.strength, deviation, density.diameter_A, apart_A, size)
-        return _Found(matched, matcher.rotations[matches.rotation])
+        # A match may lie outside where its place did not.
+        kept = np.arange(len(xyz_A)) if self.region is None else np.flatnonzero(self._inside(xyz_A))
+        matched = Matched(
+            xyz_A[kept], matches.correlation[kept], matches.strength[kept], deviation, density.diameter_A,
+            self.settings.separation * density.diameter_A, size,
+        )  # fmt: skip
+        return _Found(matched, matcher.rotations[matches.rotation[kept]])
 
     def _places(self, molecule: _Molecule) -> NDArray[np.float64]:
         """Places (n, 3) x, y, z in A of one molecule."""
@@ -208,8 +212,12 @@ class _Search:
         places = np.concatenate([found, proposed])
         places = places[distinct(places, -np.arange(len(places), dtype=float), _SAME_PLACE_A)]
         if self.region is not None:
-            places = places[self.region.contains(places / self.source.voxel_size_A)]
+            places = places[self._inside(places)]
         return places
+
+    def _inside(self, xyz_A: NDArray[np.float64]) -> NDArray[np.bool_]:
+        assert self.region is not None
+        return self.region.contains(xyz_A / self.source.voxel_size_A)
 
 
 def _sizes(density: Density) -> tuple[float, float]:
@@ -218,11 +226,11 @@ def _sizes(density: Density) -> tuple[float, float]:
 
 
 def _picked(
-    source: TomogramSource, densities: Mapping[str, Density], targets: Mapping[str, _Found], decoys: Mapping[str, _Found],
-    decoys_share: float, acquisition: Acquisition, settings: VerificationSettings, contrast: Literal["dark", "bright"],
-    device: str,
+    search: _Search, densities: Mapping[str, Density], targets: Mapping[str, _Found], decoys: Mapping[str, _Found],
+    contrast: Literal["dark", "bright"],
 ) -> Coordinates:  # fmt: skip
     """Competition, rates, and finer orientations of what is probable."""
+    source, settings = search.source, search.settings
     matched = {name: found.matched for name, found in targets.items()}
     others = {name: found.matched for name, found in decoys.items()}
     score = scores(matched, others)
@@ -241,25 +249,28 @@ def _picked(
     for name, one in matched.items():
         kept = won[name]
         x = rates.comparable(score[name][kept], one.deviation)
-        fdr = rates.false_discovery(x, one.deviation, beside, decoys_share)
+        fdr = rates.false_discovery(x, one.deviation, beside, search.decoys_share)
         table = Coordinates.from_arrays(
             one.xyz_A[kept] / source.voxel_size_A, source.voxel_size_A, source.name, source.shape, name, score[name][kept],
             densities[name].diameter_A, targets[name].rotation[kept], fdr, correlation=one.correlation[kept],
         )  # fmt: skip
-        tables.append(_refined(source, table, fdr < _WORTH_REFINING, densities[name], acquisition, orienting, device))
+        tables.append(_refined(search, table, fdr < _WORTH_REFINING, densities[name], orienting))
     everything = Coordinates.concatenate(tables)
     return everything.select(np.argsort(-everything.score, kind="stable"))
 
 
 def _refined(
-    source: TomogramSource, table: Coordinates, which: NDArray[np.bool_], density: Density, acquisition: Acquisition,
-    settings: OrientingSettings, device: str,
-) -> Coordinates:  # fmt: skip
+    search: _Search, table: Coordinates, which: NDArray[np.bool_], density: Density, settings: OrientingSettings
+) -> Coordinates:
     """The table with finer centres and orientations of some of its rows."""
     if not which.any():
         return table
-    finer = refine(source, table.select(which), density, acquisition, settings, device)
+    finer = refine(search.source, table.select(which), density, search.acquisition, settings, search.device)
+    last = np.array(search.source.shape[::-1]) - 1
+    found = np.clip(finer.xyz, 0, last)
+    # Centres stay where they were where they would leave the region.
+    stay = np.zeros(len(found), bool) if search.region is None else ~search.region.contains(found)
+    found[stay] = table.xyz[which][stay]
     xyz, rotation, correlation = table.xyz.copy(), np.array(table.rotation), np.array(table.correlation)
-    last = np.array(source.shape[::-1]) - 1
-    xyz[which], rotation[which], correlation[which] = np.clip(finer.xyz, 0, last), finer.rotation, finer.correlation
+    xyz[which], rotation[which], correlation[which] = found, finer.rotation, finer.correlation
     return replace(table, xyz=xyz, rotation=rotation, correlation=correlation)

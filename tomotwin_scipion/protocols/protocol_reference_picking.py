@@ -162,7 +162,13 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         return errors + validate_simulation_params(self, embeddings.getTomograms().getFirstItem())
 
     def _warnings(self) -> List[str]:
-        return warn_of_picking(self) + warn_of_region_params(self, ts_ids(self.inputEmbeddings.get()))
+        warnings = warn_of_picking(self) + warn_of_region_params(self, ts_ids(self.inputEmbeddings.get()))
+        if accepted_picks(self) is not None and self.verify:
+            warnings.append(
+                "Accepted and rejected picks move what is proposed, not what verification makes of it: where they are to count, "
+                "say *No* to *Verify the picks?*"
+            )
+        return warnings
 
     def _remarks(self) -> List[str]:
         refitted = accepted_picks(self) is not None
@@ -206,7 +212,12 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
 
     def _searchSettings(self) -> List[Any]:
         """Everything the candidates depend on."""
-        return self._targetSettings() + [refinement_settings(self), region_settings(self), self.writeMaps.get(), self.verify.get()]
+        return self._targetSettings() + [
+            refinement_settings(self),
+            region_settings(self),
+            self.writeMaps.get(),
+            self.verify.get(),
+        ]
 
     def _locateArgs(self) -> List[str]:
         return [] if self.verify else ["--no-verification"]
