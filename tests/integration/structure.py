@@ -61,8 +61,10 @@ def main() -> None:
     point(embedding.inputTomograms, tomograms, "Tomograms")
     embedding = launch(project, embedding)
 
-    # A rate at which many are false, for the orienting to tell them.
-    picking = project.newProtocol(ProtTwinReferencePicking, numberOfThreads=1, binThreads=1, thresholdMode=2, fdr=0.3)
+    # A rate at which many are false, and no verification that tells them before orienting does.
+    picking = project.newProtocol(
+        ProtTwinReferencePicking, numberOfThreads=1, binThreads=1, thresholdMode=2, fdr=0.3, verify=False
+    )
     point(picking.inputEmbeddings, embedding, "Embeddings")
     picking.inputReferences.append(Pointer(maps, extended="outputVolume"))
     picking = launch(project, picking)
