@@ -233,7 +233,7 @@ def test_what_is_unusually_strong_or_faint_counts_less(factor: float) -> None:
 def test_right_matches_are_probable_and_the_decoys_kind_is_not(seed: int) -> None:
     rng = np.random.default_rng(seed)
     wrong, right = rng.normal(3.3, 0.6, 50), rng.normal(6.0, 0.5, 20)
-    decoys = [(rng.normal(3.3, 0.6, 40), 0.16) for _ in range(6)]
+    decoys = [(rng.normal(3.3, 0.6, 40), 0.16, 1.1) for _ in range(6)]
     probability = rates.probabilities(np.concatenate([wrong, right]), 0.15, decoys)
     assert probability[50:].mean() > 0.9 and probability[:50].mean() < 0.1
     order = np.argsort(np.concatenate([wrong, right]))
@@ -243,14 +243,14 @@ def test_right_matches_are_probable_and_the_decoys_kind_is_not(seed: int) -> Non
 @pytest.mark.parametrize("seed", range(4))
 def test_matches_like_those_of_decoys_are_not_probable(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    decoys = [(rng.normal(3.3, 0.6, 40), 0.16) for _ in range(6)]
+    decoys = [(rng.normal(3.3, 0.6, 40), 0.16, 1.1) for _ in range(6)]
     assert rates.probabilities(rng.normal(3.3, 0.6, 40), 0.15, decoys).sum() < 4
 
 
 def test_without_decoys_or_matches_nothing_is_probable() -> None:
     assert rates.probabilities(np.array([5.0, 6, 7, 8]), 0.1, []).sum() == 0
-    assert rates.probabilities(np.array([5.0]), 0.1, [(np.array([3.0, 3.1]), 0.1)]).sum() == 0
-    assert len(rates.probabilities(np.empty(0), 0.1, [(np.array([3.0]), 0.1)])) == 0
+    assert rates.probabilities(np.array([5.0]), 0.1, [(np.array([3.0, 3.1]), 0.1, 1.0)]).sum() == 0
+    assert len(rates.probabilities(np.empty(0), 0.1, [(np.array([3.0]), 0.1, 1.0)])) == 0
 
 
 def test_references_keep_their_densities(tmp_path) -> None:  # type: ignore[no-untyped-def]

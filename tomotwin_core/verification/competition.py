@@ -28,7 +28,9 @@ _TOLERATED, _WIDTH = 0.3, 0.3
 # usual strength lies from that of all (a t distribution of three degrees: a reference of wrong mass is far off).
 _TELLING, _KERNEL, _OWN = 15, 0.15, 0.35
 # The share of strays among them, and the weight from which on a molecule's own matches speak with full voice.
-_STRAY, _CONVINCING = 1e-3, 20.0
+_STRAY, _CONVINCING = 1e-3, 15.0
+# Matches tell it that lie more than one deviation above the middle of all; three more, and they are sure.
+_ABOVE_CHANCE, _SURELY = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Matched:
     deviation: float
     diameter_A: float
     apart_A: float
+    mass_kDa: float = 100.0
     group: float = 0.0
 
     def rank(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,7 +145,7 @@ def _telling(one: Matched, won: NDArray[np.intp]) -> _Usual:
     best = won[np.argsort(-one.correlation[won], kind="stable")][:_TELLING]
     middle = float(np.median(one.correlation)) if len(best) else 0.0
     above: NDArray[np.float64] = (one.correlation[best] - middle) / one.deviation
-    return _Usual(_log(one.strength[best]), np.asarray(np.clip(above, 0, 1.5) ** 2, float))
+    return _Usual(_log(one.strength[best]), np.asarray(np.clip(above - _ABOVE_CHANCE, 0, _SURELY) ** 2, float))
 
 
 def _mode(usual: _Usual, prior: float | None = None) -> float:

@@ -23,7 +23,8 @@ from scipy.stats import norm
 
 from tomotwin_core.picking.discovery import false_discovery_rates
 
-# Decoys count by how near their deviation is to the target's (natural logarithm).
+# Decoys count by how near their deviation and their mass are to the target's (natural logarithm): noise is as strong as a light
+# molecule, and not as a heavy one.
 _ALIKE = 0.35
 # The fit is cut off at this quantile of the decoys' matches.
 _CUT = 0.5
@@ -47,12 +48,12 @@ def comparable(score: NDArray[np.float64], deviation: float) -> NDArray[np.float
 def false_discovery(
     x: NDArray[np.float64],
     deviation: float,
-    decoys: Sequence[tuple[NDArray[np.float64], float]],
+    decoys: Sequence[tuple[NDArray[np.float64], float, float]],
     share: float = 1.0,
 ) -> NDArray[np.float32]:
     """The share of false ones expected among the matches whose x (n,) is at least each one's, (n,), never rising with x.
 
-    deviation : of the target.  decoys : of each decoy its x, and its deviation.  share : of the tomogram in which the decoys
+    deviation : of the target.  decoys : of each decoy its x, its deviation, and its mass over the target's.  share : of the tomogram in which the decoys
     were looked for.
     """
     fitted = false_discovery_rates(x, probabilities(x, deviation, decoys, share))
@@ -60,9 +61,9 @@ def false_discovery(
 
 
 def _counted(
-    x: NDArray[np.float64], deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float]], share: float
+    x: NDArray[np.float64], deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float, float]], share: float
 ) -> NDArray[np.float64]:
-    if not decoys or not sum(len(one) for one, _ in decoys):
+    if not decoys or not sum(len(one) for one, *_ in decoys):
         return np.ones(len(x))
     everyone, weight = _together(deviation, decoys)
     falling = np.argsort(-everyone)
@@ -76,26 +77,26 @@ def _counted(
 
 
 def _together(
-    deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float]]
+    deviation: float, decoys: Sequence[tuple[NDArray[np.float64], float, float]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """All decoys' x, and their weights, in which they are one decoy."""
-    each = [np.exp(-0.5 * (np.log(d / deviation) / _ALIKE) ** 2) for _, d in decoys]
-    weight = np.concatenate([np.full(len(one), w) for (one, _), w in zip(decoys, each, strict=True)])
-    return np.concatenate([one for one, _ in decoys]), weight / max(sum(each), 1e-12)
+    each = [np.exp(-0.5 * ((np.log(d / deviation) / _ALIKE) ** 2 + (np.log(m) / _ALIKE) ** 2)) for _, d, m in decoys]
+    weight = np.concatenate([np.full(len(one), w) for (one, *_), w in zip(decoys, each, strict=True)])
+    return np.concatenate([one for one, *_ in decoys]), weight / max(sum(each), 1e-12)
 
 
 def probabilities(
     x: NDArray[np.float64],
     deviation: float,
-    decoys: Sequence[tuple[NDArray[np.float64], float]],
+    decoys: Sequence[tuple[NDArray[np.float64], float, float]],
     share: float = 1.0,
 ) -> NDArray[np.float64]:
     """That each match is right, (n,), never falling with its x (n,).
 
-    decoys : of each decoy its x, and its deviation.  share : of the tomogram in which the decoys were looked for.
+    decoys : of each decoy its x, its deviation, and its mass over the target's.  share : of the tomogram in which the decoys were looked for.
     """
     nothing = np.zeros(len(x))
-    if len(x) < _FEWEST or not sum(len(one) for one, _ in decoys):
+    if len(x) < _FEWEST or not sum(len(one) for one, *_ in decoys):
         return nothing
     everyone, weight = _together(deviation, decoys)
     order = np.argsort(everyone)

@@ -191,7 +191,7 @@ class _Search:
         kept = np.arange(len(xyz_A)) if self.region is None else np.flatnonzero(self._inside(xyz_A))
         matched = Matched(
             xyz_A[kept], matches.correlation[kept], matches.strength[kept], deviation, density.diameter_A,
-            self.settings.separation * density.diameter_A, size,
+            self.settings.separation * density.diameter_A, density.mass_kDa, size,
         )  # fmt: skip
         return _Found(matched, matcher.rotations[matches.rotation[kept]])
 
@@ -237,19 +237,17 @@ def _picked(
     won = kept_in_competition(matched, score)
     if not settings.competition:
         won = {name: distinct(one.xyz_A, score[name], one.apart_A) for name, one in matched.items()}
-    beside = [
-        (
-            rates.comparable(score[name][kept_beside(one, score[name], matched, won, score)], one.deviation),
-            one.deviation,
-        )
+    beside = {
+        name: rates.comparable(score[name][kept_beside(one, score[name], matched, won, score)], one.deviation)
         for name, one in others.items()
-    ]
+    }
     orienting = OrientingSettings(low_pass_A=settings.low_pass_A, contrast=contrast)
     tables = []
     for name, one in matched.items():
         kept = won[name]
         x = rates.comparable(score[name][kept], one.deviation)
-        fdr = rates.false_discovery(x, one.deviation, beside, search.decoys_share)
+        compared = [(beside[n], o.deviation, o.mass_kDa / one.mass_kDa) for n, o in others.items()]
+        fdr = rates.false_discovery(x, one.deviation, compared, search.decoys_share)
         table = Coordinates.from_arrays(
             one.xyz_A[kept] / source.voxel_size_A, source.voxel_size_A, source.name, source.shape, name, score[name][kept],
             densities[name].diameter_A, targets[name].rotation[kept], fdr, correlation=one.correlation[kept],
