@@ -185,7 +185,7 @@ def scene(
     x: list[float], correlation: list[float], strength: list[float], deviation: float, diameter: float
 ) -> Matched:
     xyz = np.stack([np.array(x, float), np.zeros(len(x)), np.zeros(len(x))], axis=1)
-    return Matched(xyz, np.array(correlation), np.array(strength), deviation, diameter, 0.6 * diameter)
+    return Matched(xyz, np.array(correlation), np.array(strength), deviation, diameter, 0.6 * diameter, 100.0)
 
 
 def test_a_lobe_of_a_large_particle_goes_to_the_large_one_and_a_small_particle_stays() -> None:

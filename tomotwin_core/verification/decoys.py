@@ -2,8 +2,8 @@
 
 Whatever a wrong match of a target comes to in this very tomogram, with its noise, its other molecules, its gold and its
 membranes, a molecule of about the same size that is not there comes to as well (target and decoy: Elias and Gygi, Nature
-Methods 4, 207, 2007). Mirror images are no decoys: at 30 A most molecules look like theirs. Nor are scrambled phases:
-what a wrong match looks like is another molecule.
+Methods 4, 207, 2007). Mirror images and scrambled phases were not tried: at 30 A many molecules look like their mirror
+images, and what a wrong match looks like is another molecule rather than noise.
 """
 
 from __future__ import annotations

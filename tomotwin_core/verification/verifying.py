@@ -170,6 +170,10 @@ class _Search:
         self.source = tomograms.source
         self.count = number_of_places(self.source.shape, self.source.voxel_size_A)
         self.decoys_share = 1.0
+        self.chance = spread_places(self.source, _PLACES_OF_CHANCE, np.random.default_rng(settings.seed))
+        if region is not None:
+            inside = self._inside(self.chance)
+            self.chance = self.chance[inside] if inside.sum() > 10 else self.chance
 
     def of(self, molecule: _Molecule) -> _Found:
         density = molecule.density
@@ -180,12 +184,7 @@ class _Search:
         matcher = Matcher.of(density, self.acquisition, voxel_size_A, low_pass_A, step, self.device)
         reach = max(round(_REACH_A / voxel_size_A), 1)
         matches = matcher.at(tomogram, self._places(molecule)[:, ::-1] / voxel_size_A, reach)
-        rng = np.random.default_rng(self.settings.seed)
-        chance = spread_places(self.source, _PLACES_OF_CHANCE, rng)
-        if self.region is not None:
-            inside = self._inside(chance)
-            chance = chance[inside] if inside.sum() > 10 else chance
-        deviation = matcher.deviation(tomogram, chance[:, ::-1] / voxel_size_A)
+        deviation = matcher.deviation(tomogram, self.chance[:, ::-1] / voxel_size_A)
         xyz_A = matches.zyx[:, ::-1] * voxel_size_A
         # A match may lie outside where its place did not.
         kept = np.arange(len(xyz_A)) if self.region is None else np.flatnonzero(self._inside(xyz_A))
