@@ -15,7 +15,7 @@ from tomotwin_core.evaluation.resolution import density_in_box, shell_correlatio
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.structures import load_density
 from tomotwin_core.subtomograms.cutting import CutSettings, cut, missing_wedge
-from tomotwin_core.subtomograms.templates import _transfer
+from tomotwin_core.subtomograms.templates import transfer
 from tomotwin_core.tomogram import TomogramSource, open_tomogram, write_mrc
 
 BOX, SHAPE, PLAIN = 20, (40, 50, 60), {"invert": False, "normalise": False}
@@ -107,7 +107,7 @@ def test_tomograms_of_two_voxel_sizes_and_odd_boxes_are_refused(
 def test_the_wedge_is_what_a_simulated_tilt_series_has_measured(low: float, high: float) -> None:
     n = 32
     acquisition = Acquisition(tilt_min_deg=low, tilt_max_deg=high, tilt_step_deg=1.0, defocus_um=1.0)
-    spectrum = np.abs(_transfer(n, 10.0, acquisition, "cpu").numpy())
+    spectrum = np.abs(transfer(n, 10.0, acquisition, "cpu").numpy())
     whole = np.fft.fftshift(np.abs(np.fft.fftn(np.fft.irfftn(spectrum, s=(n,) * 3))))
     wedge = missing_wedge(n, low, high)
     z, y, x = np.indices(wedge.shape) - n // 2

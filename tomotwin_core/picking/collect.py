@@ -94,6 +94,24 @@ def collect_references(
     return replace(more, targets=found.targets + more.targets, made_by=made_by, background=background)
 
 
+def examples_placed(
+    sources: Sequence[tuple[str, str]], embeddings: Sequence[Path]
+) -> list[tuple[EmbeddingField, Coordinates]]:
+    """The positions among these sources, labelled with the names of their targets, each table with the embedded tomogram that
+    it lies in and in its voxels."""
+    fields = {f.tomogram: f for f in map(open_field, embeddings)}
+    placed = []
+    for name, source in sources:
+        if is_positions_file(source):
+            tables = _placed(source, fields)
+            called = _called(name, source, tables)
+            for field, table in tables:
+                table = table.to_voxel_size(field.voxel_size_A)
+                labels = [called or str(label) or "target" for label in table.label]
+                placed.append((field, replace(table, label=np.array(labels, dtype=object))))
+    return placed
+
+
 def _loaded(
     molecules: Sequence[tuple[str, str]], alone: bool, voxel_size_A: float | None, dark_map: bool
 ) -> tuple[list[tuple[str, str]], dict[str, Density]]:
@@ -152,9 +170,13 @@ def _at_positions(
     tables = _placed(source, fields)
     if not any(len(table) for _, table in tables):
         raise UserError(f"{source}: holds no positions; give examples of the target, at least one")
+    return examples_at_positions(tables, _called(name, source, tables), diameter_A)
+
+
+def _called(name: str, source: str, tables: Sequence[tuple[EmbeddingField, Coordinates]]) -> str | None:
+    """The one name of all these positions, or None where their labels name them."""
     labels = {str(label) for _, table in tables for label in table.label}
-    called = name or (name_of(source) if len(labels) <= 1 else None)
-    return examples_at_positions(tables, called, diameter_A)
+    return name or (name_of(source) if len(labels) <= 1 else None)
 
 
 def _placed(source: str, fields: dict[str, EmbeddingField]) -> list[tuple[EmbeddingField, Coordinates]]:

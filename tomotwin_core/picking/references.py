@@ -92,6 +92,7 @@ class Target:
 class _DensityHeader(Schema):
     voxel_size_A: Annotated[Number, Field(gt=0, le=100)]
     sigma_A: Annotated[Number, Field(ge=0, le=100)]
+    told_diameter_A: Diameter | None = None
 
 
 class _TargetHeader(Schema):
@@ -160,9 +161,7 @@ class ReferenceSet:
                     "origin": t.origin,
                     "prevalence": t.calibration.prevalence if t.calibration else None,
                     "floating": bool(t.calibration and t.calibration.floating),
-                    "density": {"voxel_size_A": t.density.voxel_size_A, "sigma_A": t.density.sigma_A}
-                    if t.density
-                    else None,
+                    "density": _told(t.density) if t.density else None,
                 }
                 for t in self.targets
             ],
@@ -184,6 +183,14 @@ class ReferenceSet:
                 # Da per voxel, a few hundred at most: half precision holds them to 5e-4.
                 tensors[f"density.{i}"] = torch.from_numpy(target.density.values.astype(np.float16))
         write_safetensors(Path(path), tensors, {"references": json.dumps(header)})
+
+
+def _told(density: Density) -> dict[str, float | None]:
+    return {
+        "voxel_size_A": density.voxel_size_A,
+        "sigma_A": density.sigma_A,
+        "told_diameter_A": density.told_diameter_A,
+    }
 
 
 def load_references(path: Path | str) -> ReferenceSet:
@@ -214,7 +221,9 @@ def load_references(path: Path | str) -> ReferenceSet:
             values = require_shape(tensors, f"density.{i}", (None, None, None), path, hint).numpy().astype(np.float32)
             if max(values.shape) > _WIDEST_DENSITY or values.max(initial=0.0) <= 0:
                 raise UserError(f"{path}: the density of {t.name} is none; {hint}")
-            density = Density(values, t.density.voxel_size_A, t.density.sigma_A)
+            density = Density(
+                values, t.density.voxel_size_A, t.density.sigma_A, told_diameter_A=t.density.told_diameter_A
+            )
         targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration, density))
     space = Space(tensors["space.centre"].numpy(), matrix.numpy())
     # Files of the first release have no background.

@@ -46,12 +46,14 @@ class Density:
     values : float32 [z, y, x], Da per voxel; its sum is the mass. The molecule's centre of mass lies at (shape - 1) /
     2. voxel_size_A : edge of a voxel. sigma_A : standard deviation of the blur already in the values, so that a
     coarser grid blurs only by what is missing. membrane : where the bilayer lies about a membrane protein.
+    told_diameter_A : its diameter, where that is told and not to be measured (averages, whose contour is uncertain).
     """
 
     values: np.ndarray
     voxel_size_A: float
     sigma_A: float = POINT_SIGMA_A
     membrane: MembraneFrame | None = None
+    told_diameter_A: float | None = None
 
     @property
     def mass_kDa(self) -> float:
@@ -59,7 +61,9 @@ class Density:
 
     @property
     def diameter_A(self) -> float:
-        """Diameter of the sphere about the centre that holds 95 % of the molecule within its contour."""
+        """Diameter of the sphere about the centre that holds 95 % of the molecule within its contour, unless it is told."""
+        if self.told_diameter_A is not None:
+            return self.told_diameter_A
         inside = np.argwhere(self.values > _EXTENT_FRACTION * self.values.max())
         radius = np.linalg.norm(inside - (np.array(self.values.shape) - 1) / 2, axis=1)
         return float(2 * np.quantile(radius, 0.95) * self.voxel_size_A + self.voxel_size_A)

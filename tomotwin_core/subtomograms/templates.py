@@ -78,9 +78,9 @@ class Imager:
         mask = sphere(int(np.ceil(radius)), radius)
         edge = mask.shape[0]
         box = next_fast_len(edge + 2 * _MARGIN, real=True)
-        transfer = _transfer(box, voxel_size_A, acquisition, device)
+        seen = transfer(box, voxel_size_A, acquisition, device)
         if low_pass_A is not None:
-            transfer = transfer * low_pass((box,) * 3, voxel_size_A, low_pass_A, device)
+            seen = seen * low_pass((box,) * 3, voxel_size_A, low_pass_A, device)
         axis = torch.arange(edge, device=device) - edge // 2
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
         # grid_sample counts from -1 to 1 between the middles of the outermost voxels.
@@ -89,7 +89,7 @@ class Imager:
         da_per_voxel = low_passed(density, voxel_size_A) * (voxel_size_A / density.voxel_size_A) ** 3
         values = torch.from_numpy(da_per_voxel.astype(np.float32)).to(device)[None, None]
         places = torch.stack((x, y, z), dim=-1).float() * scale
-        return cls(mask, voxel_size_A, values, places, transfer, torch.from_numpy(mask).to(device))
+        return cls(mask, voxel_size_A, values, places, seen, torch.from_numpy(mask).to(device))
 
     def templates(self, rotations: NDArray[np.float64]) -> torch.Tensor:
         """The imaged molecule under the mask: (orientations, voxels of the mask), each of mean 0 and length 1.
@@ -161,8 +161,9 @@ def low_pass(shape: tuple[int, int, int], voxel_size_A: float, finest_A: float, 
     return 0.5 + 0.5 * torch.cos(torch.pi * ((relative - 1 + _FALL_OFF) / _FALL_OFF).clamp(0, 1))
 
 
-def _transfer(box: int, voxel_size_A: float, acquisition: Acquisition, device: str) -> torch.Tensor:
-    """What microscope and reconstruction make of each frequency: the transform of a point's tomogram, for `rfftn`."""
+def transfer(box: int, voxel_size_A: float, acquisition: Acquisition, device: str) -> torch.Tensor:
+    """What microscope and reconstruction make of each frequency: the transform of a point's tomogram, for the `rfftn` of a cube of
+    edge `box`, complex [box, box, box // 2 + 1]."""
     point = torch.zeros(box, box, box, device=device)
     point[box // 2, box // 2, box // 2] = 1.0
     generator = torch.Generator(device=device)  # without noise nothing is drawn

@@ -29,6 +29,8 @@ _TOLERATED, _WIDTH = 0.3, 0.3
 _TELLING, _KERNEL, _OWN = 15, 0.15, 0.35
 # The share of strays among them, and the weight from which on a molecule's own matches speak with full voice.
 _STRAY, _CONVINCING = 1e-3, 15.0
+# Scores of averages change by this share with the similarity, and not where it is usual for right ones (0.5 to 1 were best of 0 to 4).
+_SIMILARITY, _SIMILAR = 0.5, 0.8
 # Matches tell it that lie more than one deviation above the middle of all; three more, and they are sure.
 _ABOVE_CHANCE, _SURELY = 1.0, 3.0
 
@@ -47,6 +49,7 @@ class Matched:
     apart_A: float
     mass_kDa: float
     group: float = 0.0
+    similarity: NDArray[np.float64] | None = None
 
     def rank(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """By what it competes with those of other molecules, from its scores."""
@@ -59,7 +62,21 @@ class _Usual(NamedTuple):
 
 
 def scores(matched: dict[str, Matched], decoys: dict[str, Matched]) -> dict[str, NDArray[np.float64]]:
-    """The verified score of every match of targets and decoys: its correlation, less where its strength is unusual."""
+    """The verified score of every match of targets and decoys: its correlation, less where its strength is unusual; of averages,
+    whose mass is not known, less where the embedding is another."""
+    everything = {**decoys, **matched}
+    of_averages = {
+        name: np.minimum(one.correlation * np.exp(_SIMILARITY * (one.similarity - _SIMILAR)), 1.0)
+        for name, one in everything.items()
+        if one.similarity is not None
+    }
+    weighed = (
+        {name: one for name, one in some.items() if name not in of_averages} for some in (matched, decoys)
+    )
+    return of_averages | _less_where_unusual(*weighed)
+
+
+def _less_where_unusual(matched: dict[str, Matched], decoys: dict[str, Matched]) -> dict[str, NDArray[np.float64]]:
     everything = {**decoys, **matched}
     alone = {name: one.correlation for name, one in everything.items()}
     won = kept_in_competition(matched, alone)

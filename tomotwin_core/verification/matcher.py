@@ -161,9 +161,9 @@ class Matcher:
         strides = np.array([span * span, span, 1])
         index = torch.from_numpy(((offsets @ strides)[:, None] + inside @ strides).ravel()).to(device)
         n = len(inside)
-        cubes = _cubes(tomogram.volume, places, pad, span)
+        all_cubes = cubes(tomogram.volume, places, pad, span)
         at_once = max(1, int((_AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE_GPU) / (n * len(offsets))))
-        while batch := [cube for _, cube in zip(range(at_once), cubes, strict=False)]:
+        while batch := [cube for _, cube in zip(range(at_once), all_cubes, strict=False)]:
             windows = torch.stack(batch)[:, index].view(len(batch), len(offsets), n)
             windows = windows - windows.mean(2, keepdim=True)
             length = windows.norm(dim=2, keepdim=True).clamp_min(_EMPTY * n**0.5)
@@ -176,7 +176,7 @@ def _within(tomogram: Prepared, zyx: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(np.clip(np.round(zyx).astype(np.int64).reshape(-1, 3), 0, last))
 
 
-def _cubes(volume: torch.Tensor, places: NDArray[np.int64], pad: int, span: int) -> Iterator[torch.Tensor]:
+def cubes(volume: torch.Tensor, places: NDArray[np.int64], pad: int, span: int) -> Iterator[torch.Tensor]:
     """The cube of edge `span` about each place, flat; beyond the tomogram it has its mean, 0."""
     shape = np.array(volume.shape)
     for place in places:

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.progress import progress
@@ -63,12 +64,14 @@ class VerificationSettings:
 
 
 class _Molecule(NamedTuple):
-    """decoy : whether it is one.  proposed : the target whose peaks of similarity it is matched at."""
+    """decoy : whether it is one.  proposed : the target whose peaks of similarity it is matched at.  averaged : whether that
+    target's density is an average out of tomograms; then it is matched there alone, and similarity enters its scores."""
 
     name: str
     density: Density
     decoy: bool
     proposed: str
+    averaged: bool
 
 
 class _Found(NamedTuple):
@@ -115,10 +118,11 @@ def verify(
     settings = settings or VerificationSettings()
     decoys = choose_decoys(densities, settings.seed)
     tomograms = _Tomograms(source, contrast, settings.low_pass_A, device)
-    molecules = [_Molecule(name, density, False, name) for name, density in densities.items()]
-    molecules += [_Molecule(name, decoy.density, True, decoy.target) for name, decoy in decoys.items()]
+    averaged = {name: density.told_diameter_A is not None for name, density in densities.items()}
+    molecules = [_Molecule(name, density, False, name, averaged[name]) for name, density in densities.items()]
+    molecules += [_Molecule(n, d.density, True, d.target, averaged[d.target]) for n, d in decoys.items()]
     for molecule in molecules:  # before threads want them
-        tomograms.of(_sizes(molecule.density)[0])
+        tomograms.of(matching_size(molecule.density.diameter_A)[0])
         tomograms.of(coarse_voxel_size_A(molecule.density.diameter_A))
     search = _Search(tomograms, acquisition, proposed, region, settings, device)
     alone = torch.device(device).type == "cpu"
@@ -177,7 +181,7 @@ class _Search:
 
     def of(self, molecule: _Molecule) -> _Found:
         density = molecule.density
-        size, step = _sizes(density)
+        size, step = matching_size(density.diameter_A)
         tomogram = self.tomograms.of(size)
         voxel_size_A = tomogram.voxel_size_A
         low_pass_A = max(self.settings.low_pass_A, 2 * voxel_size_A)
@@ -190,7 +194,7 @@ class _Search:
         kept = np.arange(len(xyz_A)) if self.region is None else np.flatnonzero(self._inside(xyz_A))
         matched = Matched(
             xyz_A[kept], matches.correlation[kept], matches.strength[kept], deviation, density.diameter_A,
-            self.settings.separation * density.diameter_A, density.mass_kDa, size,
+            self.settings.separation * density.diameter_A, density.mass_kDa, size, self._similar(molecule, xyz_A[kept]),
         )  # fmt: skip
         return _Found(matched, matcher.rotations[matches.rotation[kept]])
 
@@ -207,21 +211,31 @@ class _Search:
             count = max(int(self.count * share), 1)
             ends = begins + np.array(coarse.volume.shape[::-1]) * coarse.voxel_size_A
             proposed = proposed[((proposed >= begins) & (proposed < ends)).all(1)]
-        found = coarse_places(coarse, molecule.density, self.acquisition, count) + begins
-        places = np.concatenate([found, proposed])
+        places = proposed
+        if not molecule.averaged:
+            found = coarse_places(coarse, molecule.density, self.acquisition, count) + begins
+            places = np.concatenate([found, proposed])
         places = places[distinct(places, -np.arange(len(places), dtype=float), _SAME_PLACE_A)]
         if self.region is not None:
             places = places[self._inside(places)]
         return places
+
+    def _similar(self, molecule: _Molecule, xyz_A: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Of averages: the similarity of the peak that each match came from, the nearest one."""
+        own = self.proposed.select(self.proposed.label == molecule.proposed)
+        if not molecule.averaged or not len(own) or not len(xyz_A):
+            return np.zeros(len(xyz_A)) if molecule.averaged else None
+        _, nearest = cKDTree(own.xyz * own.voxel_size_A).query(xyz_A)
+        return np.asarray(own.score[nearest], np.float64)
 
     def _inside(self, xyz_A: NDArray[np.float64]) -> NDArray[np.bool_]:
         assert self.region is not None
         return self.region.contains(xyz_A / self.source.voxel_size_A)
 
 
-def _sizes(density: Density) -> tuple[float, float]:
-    """Voxel size (A) and angular step (degrees) at which a molecule is matched."""
-    return next((size, step) for limit, size, step in _SIZES if density.diameter_A <= limit)
+def matching_size(diameter_A: float) -> tuple[float, float]:
+    """Voxel size (A) and angular step (degrees) at which a molecule of this diameter is matched."""
+    return next((size, step) for limit, size, step in _SIZES if diameter_A <= limit)
 
 
 def _picked(
