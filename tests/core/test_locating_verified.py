@@ -1,5 +1,6 @@
 """`tomotwin locate` with targets that have a density: verified by default, by similarity where it is asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from test_template_matching import rotations as rotations
 from test_template_matching import tomogram as tomogram
 
 from tomotwin_core.cli.main import main
-from tomotwin_core.coordinates import Coordinates, read_coordinates
+from tomotwin_core.coordinates import Coordinates, read_coordinates, write_coordinates
 from tomotwin_core.evaluation import match
 from tomotwin_core.model import save_model
 from tomotwin_core.model.checkpoint import load_model
-from tomotwin_core.picking.references import ReferenceSet, Target
+from tomotwin_core.picking.references import ReferenceSet, Target, load_references
 from tomotwin_core.tomogram import open_tomogram, write_mrc
+from tomotwin_core.verification import verify
 from tomotwin_core.verification.decoys import Decoy
 from tomotwin_core.verification.locating import acquisition_of
 from tomotwin_core.verification.matcher import Prepared
@@ -147,3 +149,41 @@ def test_padding_is_no_specimen(tmp_path: Path, tomogram: NDArray[np.float32]) -
     inner, cut = plain[5:-5, 5:-5, 5:-5].flatten(), with_padding[17:-17, 17:-17, 17:-17].flatten()
     assert float(np.corrcoef(inner.numpy(), cut.numpy())[0, 1]) > 0.995
     assert float(with_padding[:6].abs().max()) < 0.2 * float(with_padding.abs().max())
+
+
+def examples_into(folder: Path, capsys: pytest.CaptureFixture[str], name: str, *options: str) -> str:
+    table = Coordinates.from_arrays(PLACES.astype(float), 10.0, "TS_01", (34, 56, 56), "arms")
+    write_coordinates(folder / "examples.star", table)
+    arguments = [f"arms={folder / 'examples.star'}", "--embedding", folder / "TS_01.zarr", "--diameter", 178, "--no-simulation", *options]
+    arguments += ["--model", folder / "tiny.safetensors", "--tilt-step", 5, "--dose", 150, "--defocus", 3, 3]
+    assert main(["reference", *map(str, arguments), "--out", str(folder / name)]) == 0
+    return capsys.readouterr().out
+
+
+def test_positions_give_a_template_and_what_came_of_it_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tomotwin_core.verification.from_examples._TRIED", 3)
+    monkeypatch.setattr("tomotwin_core.verification.from_examples._STARTS", 1)
+    monkeypatch.setattr("tomotwin_core.verification.from_examples._ROUNDS", 1)
+    told = examples_into(folder, capsys, "learnt.safetensors")
+    made = load_references(folder / "learnt.safetensors")
+    what = made.made_by["templates"]["arms"]
+    assert f"a template of {what['copies']} copies" in told and what["copies"] >= len(PLACES)
+    assert ("picks are verified with it" in told) == bool(made.densities) == ("not enough" not in told)
+    assert "template" not in examples_into(folder, capsys, "plain.safetensors", "--no-template")
+    assert not load_references(folder / "plain.safetensors").densities
+
+
+def test_a_density_out_of_the_tomogram_is_looked_for_where_similarity_is_high_and_scored_by_it_too(folder: Path) -> None:
+    """The same molecule, once as a structure, found by coarse matching wherever it is, once as an average."""
+    learnt = replace(molecule(), told_diameter_A=molecule().diameter_A)
+    source = open_tomogram(folder / "TS_01.mrc")
+    half = Coordinates.from_arrays(PLACES[:2].astype(float), 10.0, "TS_01", source.shape, "arms", [0.8, 0.6])
+    peaks = verify(source, half, {"arms": learnt}, ACQUISITION)
+    assert len(peaks) == 2 and len(match(peaks.xyz, PLACES[:2], 1.0)[0]) == 2
+    assert peaks.correlation is not None
+    order = np.argsort(np.linalg.norm(peaks.xyz - PLACES[0], axis=1))
+    assert peaks.score[order[0]] > peaks.score[order[1]]
+    everywhere = verify(source, half, {"arms": molecule()}, ACQUISITION)
+    assert len(match(everywhere.select(np.arange(4)).xyz, PLACES, 1.0)[0]) == 4

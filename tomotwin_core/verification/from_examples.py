@@ -46,8 +46,8 @@ _FIRST_PEAKS, _MISFITS = 10, 0.3
 _CANDIDATES, _MANY, _ROUNDS = 100, 15, 3
 # How far along each axis, voxels, a copy's centre may move; a peak nearer to an example (share of the diameter) is that example.
 _REACH, _SAME = 1, 0.4
-# Fewer copies have no halves; what these must agree to, A.
-_FEWEST, _ENOUGH_A, _AGREE = 8, 60.0, 0.5
+# Fewer copies have no halves; these begin from nothing finer, and must agree to so much, A.
+_FEWEST, _COARSE_A, _ENOUGH_A, _AGREE = 8, 100.0, 60.0, 0.5
 _LOW_PASS_A, _PLACES_OF_CHANCE = 30.0, 150
 # Two particles are no nearer than this share of the diameter; tomograms lie so far from each other, A.
 _APART, _FAR_A = 0.6, 1e7
@@ -153,29 +153,29 @@ class _Learning:
         size, diameter_A = self.sizes[name], self.diameters_A[name]
         more, example = self._places(name, [p.peaks for p in self.places], _CANDIDATES)
         near = self._nearest(more, copies, _SAME * diameter_A / size)
-        # A copy that is a peak or an example stands for it.
+        # A copy that is an example stands for it, one that is a peak for that.
         is_example = np.zeros(len(copies), bool)
         is_example[near[example & (near >= 0)]] = True
         everyone = _together(copies, more.select(near < 0))
         example = np.concatenate([is_example, example[near < 0]])
-        half = np.arange(len(everyone)) % 2
-        found, strength, deviations = everyone, np.zeros(len(everyone)), []
-        zyx, turn, correlation = everyone.zyx.copy(), everyone.rotation.copy(), np.zeros(len(everyone))
+        parts, order, strength, deviations = [], [], [], []
         for k in (0, 1):
-            # Where all copies are in one half, it is that or nothing.
-            others = np.flatnonzero(half[: len(copies)] != k) if len(copies) > 1 else np.arange(len(copies))
-            density = self._averaged(name, copies.select(others))
-            matcher = self._matcher(density, size, matching_size(diameter_A)[1])
-            found, strong = everyone.select(half == k).aligned(matcher, _REACH)
-            zyx[half == k], turn[half == k], correlation[half == k] = found.zyx, found.rotation, found.correlation
-            strength[half == k] = strong
+            half = np.flatnonzero(np.arange(len(everyone)) % 2 == k)
+            # One copy alone is all there is to compare with.
+            others = np.arange(len(copies)) % 2 != k if len(copies) > 1 else np.ones(1, bool)
+            matcher = self._matcher(self._averaged(name, copies.select(others)), size, matching_size(diameter_A)[1])
+            found, strong = everyone.select(half).aligned(matcher, _REACH)
+            parts.append(found)
+            order.append(half)
+            strength.append(strong)
             deviations.append(matcher.deviation(self.tomograms[size][0], self.chance[:, ::-1] / size))
-        found = Copies(everyone.tomograms, everyone.of, zyx, turn, correlation)
+        back = np.argsort(np.concatenate(order))
+        matches = _together(*parts).select(back)
         matched = Matched(
-            self._apart(found), correlation, strength, float(np.mean(deviations)), diameter_A, _APART * diameter_A,
-            mass_of_Da(diameter_A) / 1000, size, self._similarity(name, found),
+            self._apart(matches), matches.correlation, np.concatenate(strength)[back], float(np.mean(deviations)),
+            diameter_A, _APART * diameter_A, mass_of_Da(diameter_A) / 1000, size, self._similarity(name, matches),
         )  # fmt: skip
-        return _Candidates(found, matched, example)
+        return _Candidates(matches, matched, example)
 
     def chosen(self, candidates: Mapping[str, _Candidates]) -> dict[str, Copies]:
         """The best candidates of each target after competition, and its examples."""
@@ -197,11 +197,14 @@ class _Learning:
         if len(copies) < _FEWEST:
             return float("inf")
         size, step = self.sizes[name], matching_size(self.diameters_A[name])[1]
+        # Nothing finer than this have both halves in common when they begin.
+        coarse = as_molecule(self._average(name, copies), size, self.diameters_A[name], _COARSE_A)
         volumes = []
         for k in (0, 1):
-            half = copies.select(np.arange(len(copies)) % 2 == k)
-            for _ in range(2):
-                half = half.aligned(self._matcher(self._averaged(name, half), size, step), _REACH)[0]
+            half, density = copies.select(np.arange(len(copies)) % 2 == k), coarse
+            for _ in range(_ALIGNMENTS):
+                half = half.aligned(self._matcher(density, size, step), _REACH)[0]
+                density = self._averaged(name, half)
             volumes.append(self._average(name, half))
         return shell_correlation(volumes[0], volumes[1], size, self.diameters_A[name]).resolution_A(_AGREE)
 

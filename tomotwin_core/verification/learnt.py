@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,16 @@ from tomotwin_core.embedding import EmbeddingField
 from tomotwin_core.picking.location import LocationSettings, locate
 from tomotwin_core.picking.references import ReferenceSet
 from tomotwin_core.remarks import remark
-from tomotwin_core.tomogram import open_tomogram
+from tomotwin_core.tomogram import MODEL_VOXEL_SIZE_A, open_tomogram
 from tomotwin_core.verification.from_examples import Place, Template, templates_from_examples
 from tomotwin_core.verification.locating import acquisition_of
 
 # From fewer examples no shape can be told.
 _FEWEST = 3
+# Larger ones do not fit the network's window, and take too long to match.
+_LARGEST_A = 340.0
+# Voxels of all tomograms, at 10 A at least, that are held at a time; those with the most examples come first.
+_MOST_VOXELS = 3e8
 
 
 def with_templates(
@@ -31,11 +35,17 @@ def with_templates(
 
     placed : examples labelled by target, with the embedded tomograms that they lie in (`picking.collect.examples_placed`).
     """
-    counts = {t.name: sum(int((table.label == t.name).sum()) for _, table in placed) for t in references.targets}
-    diameters = {t.name: t.diameter_A for t in references.targets if t.density is None and counts[t.name] >= _FEWEST}
-    places = _places(references, placed) if diameters else []
-    if not places:
+    fields = _fields(placed)
+    examples = {name: Coordinates.concatenate([t for f, t in placed if f.tomogram == name]) for name in fields}
+    counts = {t.name: sum(int((table.label == t.name).sum()) for table in examples.values()) for t in references.targets}
+    diameters = {
+        t.name: t.diameter_A
+        for t in references.targets
+        if t.density is None and counts[t.name] >= _FEWEST and t.diameter_A <= _LARGEST_A
+    }
+    if not diameters or _are_gone(fields):
         return references, {}
+    places = [_place(references, field, examples[name]) for name, field in fields.items()]
     found = templates_from_examples(places, diameters, acquisition_of(references), device)
     good = {name: one.density for name, one in found.items() if one.is_good}
     targets = tuple(replace(t, density=good.get(t.name, t.density)) for t in references.targets)
@@ -46,28 +56,41 @@ def with_templates(
     return replace(references, targets=targets, made_by={**references.made_by, "templates": told}), found
 
 
-def _places(references: ReferenceSet, placed: Sequence[tuple[EmbeddingField, Coordinates]]) -> list[Place]:
-    """The tomograms of the examples, none where one of them is not there."""
+def _fields(placed: Sequence[tuple[EmbeddingField, Coordinates]]) -> dict[str, EmbeddingField]:
+    """The embedded tomograms by name, those with the most examples first, and no more than can be held."""
     fields = {field.tomogram: field for field, _ in placed}
+    counts = {name: sum(len(table) for f, table in placed if f.tomogram == name) for name in fields}
+    kept: dict[str, EmbeddingField] = {}
+    voxels = 0.0
+    for name in sorted(fields, key=lambda name: (-counts[name], name)):
+        field = fields[name]
+        voxels += float(np.prod(field.tomogram_shape)) * min(field.voxel_size_A / MODEL_VOXEL_SIZE_A, 1.0) ** 3
+        if not kept or voxels <= _MOST_VOXELS:
+            kept[name] = field
+    return kept
+
+
+def _are_gone(fields: Mapping[str, EmbeddingField]) -> bool:
+    """Whether the tomograms cannot be looked at, which is told."""
     gone = [str(f.attributes["source"]) for f in fields.values() if not Path(f.attributes["source"]).is_file()]
     if gone:
         remark(
             f"{gone[0]}: the tomogram of the examples is not there, so no template is made from it, and picks will not be verified; put it back "
             "where it was embedded, and make the references again."
         )
-        return []
-    best = LocationSettings(min_score=-1.0)
-    return [
-        Place(
-            open_tomogram(field.attributes["source"], field.voxel_size_A),
-            field.contrast,
-            locate(field, references, best),
-            locate(field, references, replace(best, competition=False)),
-            Coordinates.concatenate([table for f, table in placed if f.tomogram == name]),
-            partial(_similarity, field, references),
-        )
-        for name, field in fields.items()
-    ]
+    return bool(gone)
+
+
+def _place(references: ReferenceSet, field: EmbeddingField, examples: Coordinates) -> Place:
+    competing = LocationSettings(min_score=-1.0)
+    return Place(
+        open_tomogram(field.attributes["source"], field.voxel_size_A),
+        field.contrast,
+        locate(field, references, competing),
+        locate(field, references, replace(competing, competition=False)),
+        examples,
+        partial(_similarity, field, references),
+    )
 
 
 def _similarity(

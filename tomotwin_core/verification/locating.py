@@ -59,8 +59,7 @@ def locate_verified(
     sure = verified.select(verified.fdr <= _SURE)
     if len(sure) and len(by_similarity):
         distance, nearest = cKDTree(sure.xyz).query(by_similarity.xyz)
-        reach = 0.5 * np.maximum(sure.diameter_A[nearest], by_similarity.diameter_A)
-        by_similarity = by_similarity.select(distance * verified.voxel_size_A >= reach)
+        by_similarity = by_similarity.select(distance * verified.voxel_size_A >= 0.5 * sure.diameter_A[nearest])
     both = Coordinates.concatenate([_with_all(verified), _with_all(by_similarity)])
     return both.select(np.argsort(-both.score, kind="stable"))
 

@@ -193,7 +193,8 @@ class ProtTwinReferencePicking(TwinPickingProtocol):
         tomogram = self.inputEmbeddings.get().getTomograms().getFirstItem()
         diameter = ["--diameter", f"{self.diameter.get():g}"] if self.diameter.get() > 0 else []
         alone = [] if self.calibrateExamples else ["--no-simulation"]
-        return simulation_args(self, tomogram) + diameter + alone
+        unverified = ["--no-template"] if len(self.inputExamples) and not self.verify else []
+        return simulation_args(self, tomogram) + diameter + alone + unverified
 
     def _targetSettings(self) -> List[Any]:
         """Everything the references depend on, before they are refitted."""
