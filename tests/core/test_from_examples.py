@@ -70,7 +70,7 @@ def similarity(places: NDArray[np.float64], name: str, xyz: NDArray[np.float64])
 
 
 def place(source: TomogramSource, examples: NDArray[np.float64], known: NDArray[np.float64]) -> Place:
-    peaks = np.concatenate([PLACES, NOTHING]).astype(float) if known is PLACES else NOTHING.astype(float)
+    peaks = np.concatenate([PLACES, NOTHING]).astype(float)
     score = similarity(known, "arms", peaks)
     found = table(source, peaks, score)
     return Place(source, "dark", found, found, table(source, examples), partial(similarity, known))
@@ -134,9 +134,11 @@ def test_five_examples_give_a_template_of_more_copies_that_fits_all_of_them(sour
     assert fit(source, found.density) > 0.8 * fit(source, molecule())
 
 
-def test_examples_of_nothing_give_no_good_template(source: TomogramSource) -> None:
-    found = templates_from_examples([place(source, NOTHING[:5].astype(float), NOTHING)], {"arms": DIAMETER_A}, ACQUISITION)
-    assert not found["arms"].is_good
+def test_examples_of_nothing_give_no_good_template(tmp_path: Path) -> None:
+    noise = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
+    write_mrc(tmp_path / "TS_02.mrc", noise, 10.0)
+    empty = place(open_tomogram(tmp_path / "TS_02.mrc"), NOTHING[:5].astype(float), NOTHING)
+    assert not templates_from_examples([empty], {"arms": DIAMETER_A}, ACQUISITION)["arms"].is_good
 
 
 def test_a_template_is_kept_in_the_references_with_its_diameter(source: TomogramSource, tmp_path: Path) -> None:

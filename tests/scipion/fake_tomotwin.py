@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--threshold", default="auto")
     parser.add_argument("--min-score", type=float)
     parser.add_argument("--embedding", action="append", default=[])
+    parser.add_argument("--no-template", action="store_true")
     parser.add_argument("--fdr", type=float)
     parser.add_argument("--summary")
     parser.add_argument("--mask")

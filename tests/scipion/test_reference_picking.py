@@ -99,6 +99,7 @@ def test_maps_subtomograms_identifiers_and_examples_mix_and_an_expected_rate_set
     ]
     zarrs = [embedded._getExtraPath(tsId + ".zarr") for tsId in sorted(PLANTED)]
     assert [reference[i + 1] for i, word in enumerate(reference) if word == "--embedding"] == zarrs
+    assert "--no-template" not in reference
 
     boxes = sorted(Path(folder, "subtomograms").iterdir())
     import mrcfile
@@ -234,3 +235,13 @@ def test_what_does_not_go_together_is_said_before_the_run(
         getattr(protocol, name).copy(pointer)
     (error,) = protocol.validate()
     assert sentence in error
+
+
+def test_where_nothing_is_verified_no_template_is_made_of_examples(
+    project: Any, launch: Any, embedded: Any, by_hand: Any, calls: Any  # noqa: F811
+) -> None:  # fmt: skip
+    protocol = new_picking(project, embedded, verify=False)
+    protocol.inputExamples.append(by_hand)
+    launch(protocol)
+    reference, located = (next(call for call in calls() if call[0] == command) for command in ("reference", "locate"))
+    assert "--no-template" in reference and "--no-verification" in located

@@ -12,7 +12,7 @@ simulated tomograms also tell how scores of right and wrong peaks are spread, fr
 `tomotwin locate` come. For examples, other molecules are simulated to the same end, unless --no-simulation.
 
 Three and more positions of a target also give a template: copies found in the --embedding tomograms are aligned and averaged, some
-rounds over, and where two halves of them agree to 60 A, picks are verified with the average as they are with a structure.
+rounds over, and where two halves of them agree to 85 A, picks are verified with the average as they are with a structure.
 That takes a minute for one target, and five for a dozen; --no-template leaves it at the similarity of embeddings.
 """
 

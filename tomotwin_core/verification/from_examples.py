@@ -46,8 +46,8 @@ _FIRST_PEAKS, _MISFITS = 10, 0.3
 _CANDIDATES, _MANY, _ROUNDS = 100, 15, 3
 # How far along each axis, voxels, a copy's centre may move; a peak nearer to an example (share of the diameter) is that example.
 _REACH, _SAME = 1, 0.4
-# Fewer copies have no halves; these begin from nothing finer, and must agree to so much, A.
-_FEWEST, _COARSE_A, _ENOUGH_A, _AGREE = 8, 100.0, 60.0, 0.5
+# Fewer copies have no halves; these begin from nothing finer, and must agree to so much, A (halves of noise reach 89 to 98).
+_FEWEST, _COARSE_A, _ENOUGH_A, _AGREE = 8, 100.0, 85.0, 0.5
 _LOW_PASS_A, _PLACES_OF_CHANCE = 30.0, 150
 # Two particles are no nearer than this share of the diameter; tomograms lie so far from each other, A.
 _APART, _FAR_A = 0.6, 1e7

@@ -86,7 +86,7 @@ def define_verification_params(form: Any) -> None:
         "that the embedding proposes and at those of a coarse matching, and compete on that. It holds on tomograms however they were "
         "treated (deconvolved, denoised, SIRT), and the picks come with orientations and finer centres; their score is then a "
         "correlation. Of targets given as three and more positions a template is averaged out of their tomograms, and used where "
-        "two halves of the copies agree to 60 Å. It takes some minutes for each tomogram.\n"
+        "two halves of the copies agree to 85 Å. It takes some minutes for each tomogram.\n"
         "*No*: by the similarity of embeddings alone. Subtomograms are always found by that.",
     )
 
