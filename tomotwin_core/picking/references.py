@@ -78,7 +78,8 @@ class Space:
 class Target:
     """prototypes (k, 32) float32, unit vectors of the set's space; diameter_A; threshold: the proposed one, NaN where none could be
     calibrated; origin: what it was made from; calibration: how scores of right and wrong peaks are spread, where known; density:
-    the molecule, where it is known, with which picks are verified."""
+    the molecule, where it is known, with which picks are verified; decoy: where the density is an average out of tomograms, one of
+    other places, made alike."""
 
     name: str
     prototypes: np.ndarray
@@ -87,6 +88,7 @@ class Target:
     origin: str = ""
     calibration: Calibration | None = None
     density: Density | None = None
+    decoy: Density | None = None
 
 
 class _DensityHeader(Schema):
@@ -103,6 +105,7 @@ class _TargetHeader(Schema):
     prevalence: Annotated[Number, Field(ge=0, le=1)] | None = None
     floating: bool = False
     density: _DensityHeader | None = None
+    decoy: _DensityHeader | None = None
 
 
 class _Header(Schema):
@@ -134,6 +137,11 @@ class ReferenceSet:
         """Of the targets that have one, by name."""
         return {t.name: t.density for t in self.targets if t.density is not None}
 
+    @property
+    def decoys(self) -> dict[str, Density]:
+        """Of the targets whose density is an average out of tomograms, by name."""
+        return {t.name: t.decoy for t in self.targets if t.decoy is not None}
+
     def similarity(self, embeddings: np.ndarray, background: bool = False) -> np.ndarray:
         """Embeddings (..., 32) -> best cosine per target (..., n_targets), float32; with `background` one more, last, that
         of the background."""
@@ -162,6 +170,7 @@ class ReferenceSet:
                     "prevalence": t.calibration.prevalence if t.calibration else None,
                     "floating": bool(t.calibration and t.calibration.floating),
                     "density": _told(t.density) if t.density else None,
+                    "decoy": _told(t.decoy) if t.decoy else None,
                 }
                 for t in self.targets
             ],
@@ -179,10 +188,21 @@ class ReferenceSet:
             if target.calibration:
                 both = np.stack([target.calibration.right, target.calibration.wrong])
                 tensors[f"calibration.{i}"] = torch.from_numpy(both)
-            if target.density:
-                # Da per voxel, a few hundred at most: half precision holds them to 5e-4.
-                tensors[f"density.{i}"] = torch.from_numpy(target.density.values.astype(np.float16))
+            for what, density in (("density", target.density), ("decoy", target.decoy)):
+                if density:
+                    # Da per voxel, a few hundred at most: half precision holds them to 5e-4.
+                    tensors[f"{what}.{i}"] = torch.from_numpy(density.values.astype(np.float16))
         write_safetensors(Path(path), tensors, {"references": json.dumps(header)})
+
+
+def _density(
+    tensors: dict[str, torch.Tensor], key: str, told: _DensityHeader, name: str, path: Path
+) -> Density:
+    hint = "make one with `tomotwin reference`"
+    values = require_shape(tensors, key, (None, None, None), path, hint).numpy().astype(np.float32)
+    if max(values.shape) > _WIDEST_DENSITY or values.max(initial=0.0) <= 0:
+        raise UserError(f"{path}: the density of {name} is none; {hint}")
+    return Density(values, told.voxel_size_A, told.sigma_A, told_diameter_A=told.told_diameter_A)
 
 
 def _told(density: Density) -> dict[str, float | None]:
@@ -216,15 +236,11 @@ def load_references(path: Path | str) -> ReferenceSet:
         prototypes = require_shape(tensors, f"prototypes.{i}", (None, frame), path, hint).numpy()
         if not len(prototypes):
             raise UserError(f"{path}: {t.name} has no prototypes; {hint}")
-        density = None
-        if t.density is not None:
-            values = require_shape(tensors, f"density.{i}", (None, None, None), path, hint).numpy().astype(np.float32)
-            if max(values.shape) > _WIDEST_DENSITY or values.max(initial=0.0) <= 0:
-                raise UserError(f"{path}: the density of {t.name} is none; {hint}")
-            density = Density(
-                values, t.density.voxel_size_A, t.density.sigma_A, told_diameter_A=t.density.told_diameter_A
-            )
-        targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration, density))
+        density, decoy = (
+            _density(tensors, f"{what}.{i}", told, t.name, path) if told else None
+            for what, told in (("density", t.density), ("decoy", t.decoy))
+        )
+        targets.append(Target(t.name, prototypes, t.diameter_A, t.threshold, t.origin, calibration, density, decoy))
     space = Space(tensors["space.centre"].numpy(), matrix.numpy())
     # Files of the first release have no background.
     background = space.matrix[:0]

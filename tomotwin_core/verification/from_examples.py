@@ -69,10 +69,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """density; copies : how many are averaged in it; resolution_A : to which its halves agree (0.5), infinity where they do not,
-    or are too few to have any."""
+    """density; decoy : an average of as many places that are less similar, made alike: what it fits, whatever is not the target fits;
+    copies : how many are averaged in either; resolution_A : to which the density's halves agree (0.5), infinity where they do not, or
+    are too few to have any."""
 
     density: Density
+    decoy: Density
     copies: int
     resolution_A: float
 
@@ -101,7 +103,7 @@ def templates_from_examples(
         known = copies
         found = of_all(lambda name: learning.candidates(name, known[name]), f"looking for copies, {k + 1} of {_ROUNDS}")  # noqa: B023
         copies = learning.chosen(found)
-    return of_all(lambda name: learning.template(name, copies[name]), "comparing halves")
+    return of_all(lambda name: learning.template(name, copies[name], starts), "comparing halves")
 
 
 class _Candidates(NamedTuple):
@@ -137,6 +139,13 @@ class _Learning:
     def first_alignment(self, name: str, starts: Mapping[tuple[str, float], Matcher]) -> Copies:
         """Examples and the best peaks, aligned to an average of theirs, without those that fit it worst."""
         copies, example = self._places(name, [p.best for p in self.places], _FIRST_PEAKS)
+        end = self._aligned_among_themselves(name, copies, example, starts)
+        return end.select(_fitting(end.correlation) | example)
+
+    def _aligned_among_themselves(
+        self, name: str, copies: Copies, example: NDArray[np.bool_], starts: Mapping[tuple[str, float], Matcher]
+    ) -> Copies:
+        """From each of the library molecules that fit them best on; the alignment that fits its average best."""
         tried = [copies.aligned(starts[id_, self.sizes[name]], _REACH)[0] for id_ in _alike(self.diameters_A[name])]
         tried.sort(key=lambda one: -_fit(one.correlation))
         ends = []
@@ -145,8 +154,7 @@ class _Learning:
                 density = self._averaged(name, one.select(_fitting(one.correlation) | example))
                 one = one.aligned(self._matcher(density, self.sizes[name], _FIRST_STEP_DEG), _REACH)[0]
             ends.append(one)
-        end = max(ends, key=lambda one: _fit(one.correlation[_fitting(one.correlation)]))
-        return end.select(_fitting(end.correlation) | example)
+        return max(ends, key=lambda one: _fit(one.correlation[_fitting(one.correlation)]))
 
     def candidates(self, name: str, copies: Copies) -> _Candidates:
         """Copies, examples and further peaks, each matched with an average that it is not in."""
@@ -186,11 +194,24 @@ class _Learning:
             for name, one in candidates.items()
         }
 
-    def template(self, name: str, copies: Copies) -> Template:
-        """The average of copies, once more aligned to it."""
-        size, step = self.sizes[name], matching_size(self.diameters_A[name])[1]
-        aligned = copies.aligned(self._matcher(self._averaged(name, copies), size, step), _REACH)[0]
-        return Template(self._averaged(name, aligned), len(aligned), self._agreement(name, aligned))
+    def template(self, name: str, copies: Copies, starts: Mapping[tuple[str, float], Matcher]) -> Template:
+        """The average of copies, once more aligned to it, and that of others."""
+        aligned, decoys = self._once_more(name, copies), self._decoys(name, copies, starts)
+        decoy = self._averaged(name, self._once_more(name, decoys)) if len(decoys) else self._averaged(name, aligned)
+        return Template(self._averaged(name, aligned), decoy, len(aligned), self._agreement(name, aligned))
+
+    def _once_more(self, name: str, copies: Copies) -> Copies:
+        step = matching_size(self.diameters_A[name])[1]
+        return copies.aligned(self._matcher(self._averaged(name, copies), self.sizes[name], step), _REACH)[0]
+
+    def _decoys(self, name: str, copies: Copies, starts: Mapping[tuple[str, float], Matcher]) -> Copies:
+        """As many peaks that are less similar than twice as many others."""
+        peaks, example = self._places(name, [p.peaks for p in self.places], 2 * _MANY + 2 * len(copies))
+        near = self._nearest(peaks, copies, _SAME * self.diameters_A[name] / self.sizes[name])
+        others = peaks.select(np.flatnonzero((near < 0) & ~example)[_MANY:][: len(copies)])
+        if not len(others):
+            return others
+        return self._aligned_among_themselves(name, others, np.zeros(len(others), bool), starts)
 
     def _agreement(self, name: str, copies: Copies) -> float:
         """To which detail, A, two halves of the copies agree that were aligned apart from each other, each to its own average."""

@@ -47,8 +47,11 @@ def with_templates(
         return references, {}
     places = [_place(references, field, examples[name]) for name, field in fields.items()]
     found = templates_from_examples(places, diameters, acquisition_of(references), device)
-    good = {name: one.density for name, one in found.items() if one.is_good}
-    targets = tuple(replace(t, density=good.get(t.name, t.density)) for t in references.targets)
+    good = {name: one for name, one in found.items() if one.is_good}
+    targets = tuple(
+        replace(t, density=good[t.name].density, decoy=good[t.name].decoy) if t.name in good else t
+        for t in references.targets
+    )
     told = {
         n: {"copies": t.copies, "resolution_A": t.resolution_A if np.isfinite(t.resolution_A) else None}
         for n, t in found.items()

@@ -46,8 +46,9 @@ def locate_verified(
     )
     proposed = locate(field, references, replace(location, competition=False, min_score=-1.0), region)
     verified = verify(
-        source, proposed, densities, acquisition_of(references), verification, field.contrast, region, device
-    )
+        source, proposed, densities, acquisition_of(references), verification, field.contrast, region, device,
+        references.decoys,
+    )  # fmt: skip
     size = {t.name: t.diameter_A for t in references.targets}
     verified = replace(verified, diameter_A=np.array([size[str(label)] for label in verified.label], np.float32))
     others = [t.name for t in references.targets if t.name not in densities]
@@ -56,7 +57,9 @@ def locate_verified(
     assert verified.fdr is not None
     by_similarity = locate(field, references, location, region)
     by_similarity = by_similarity.select(np.isin(by_similarity.label, others))
-    sure = verified.select(verified.fdr <= _SURE)
+    # Where a target that is known by its embedding, too, is verified, similarity has decided between them already.
+    structures = [name for name, density in densities.items() if density.told_diameter_A is None]
+    sure = verified.select((verified.fdr <= _SURE) & np.isin(verified.label, structures))
     if len(sure) and len(by_similarity):
         distance, nearest = cKDTree(sure.xyz).query(by_similarity.xyz)
         by_similarity = by_similarity.select(distance * verified.voxel_size_A >= 0.5 * sure.diameter_A[nearest])

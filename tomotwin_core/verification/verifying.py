@@ -31,7 +31,7 @@ from tomotwin_core.subtomograms.orienting import OrientingSettings, refine
 from tomotwin_core.tomogram import TomogramSource
 from tomotwin_core.verification import rates
 from tomotwin_core.verification.competition import Matched, distinct, kept_beside, kept_in_competition, scores
-from tomotwin_core.verification.decoys import choose_decoys
+from tomotwin_core.verification.decoys import Decoy, choose_decoys
 from tomotwin_core.verification.matcher import Matcher, Prepared
 from tomotwin_core.verification.places import (
     block,
@@ -90,6 +90,7 @@ def verify(
     contrast: Literal["dark", "bright"] = "dark",
     region: Region | None = None,
     device: str = "cpu",
+    averaged_decoys: Mapping[str, Density] | None = None,
 ) -> Coordinates:
     """Verified picks of all targets in one tomogram, best first.
 
@@ -109,6 +110,8 @@ def verify(
         Places outside are not looked at.
     device : str
         Where torch computes.
+    averaged_decoys : mapping of str to Density, optional
+        Of targets whose densities are averages: averages of other places, which are their decoys in place of library molecules.
 
     Returns
     -------
@@ -116,7 +119,8 @@ def verify(
     of false ones expected among those of the target that score at least as much.
     """
     settings = settings or VerificationSettings()
-    decoys = choose_decoys(densities, settings.seed)
+    own = {name: Decoy(density, name) for name, density in (averaged_decoys or {}).items() if name in densities}
+    decoys = choose_decoys({n: d for n, d in densities.items() if n not in own}, settings.seed) | own
     tomograms = _Tomograms(source, contrast, settings.low_pass_A, device)
     averaged = {name: density.told_diameter_A is not None for name, density in densities.items()}
     molecules = [_Molecule(name, density, False, name, averaged[name]) for name, density in densities.items()]
