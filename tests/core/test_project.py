@@ -161,6 +161,18 @@ def test_references_for_a_whole_project_span_its_underfocus(tmp_path: Path, caps
     assert acquisition_and_defocus(given)[1] == (1.0, 2.0)
 
 
+def test_an_underfocus_that_was_only_set_is_taken_with_what_it_may_be_off(tmp_path: Path) -> None:
+    options = parsed("reference", "a.mrc", "--out", "r", "--project", planted.mdoc(tmp_path))
+    assert acquisition_and_defocus(options)[1] == pytest.approx((3.5, 4.5))
+
+
+def test_exposures_of_another_unit_are_told_and_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = planted.mdoc(tmp_path, prior=False)
+    path.write_text(path.read_text().replace("ExposureDose = 3.0", "ExposureDose = 0.03"))
+    made = taken(tomogram(tmp_path / "x" / "TS_01.mrc"), "--project", path)
+    assert made.dose_e_per_A2 == 120 and "0.21 e/A^2 in all cannot be" in capsys.readouterr().err
+
+
 def test_info_shows_the_series_of_files_folders_and_tomograms(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ def replaced(old: str, new: str) -> Callable[[Path], None]:
         (planted.tlt, replaced("-30.00", "nan"), "no number"),
         (planted.tlt, replaced("-30.00", "-30.00 1"), "more than one value"),
         (planted.tlt, replaced("-30.00", "-300.0"), "tilt_deg = -300"),
+        (planted.tlt, replaced("-30.00", "-89.00"), "must lie within -85 to 85"),
         (planted.tlt, lambda path: path.write_text(""), "no line"),
         (planted.tlt, lambda path: path.write_text("3.0\n"), "no tilt series"),
         (planted.tlt, lambda path: path.write_text("3.0\n3.0\n"), "no two tilts differ"),

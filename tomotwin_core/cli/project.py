@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tomotwin_core.simulation.acquisition import Acquisition
     from tomotwin_core.tomogram import TomogramSource
 
+# Autofocus and eucentric height leave so much between the underfocus that is set and that of the specimen.
+_SET_WITHIN_UM = 0.5
 _GRID = ("tilt_min", "tilt_max", "tilt_step")
 
 
@@ -51,7 +53,9 @@ def acquisition_and_defocus(
     tomograms : their names, if they are known; else all of the project count.
     """
     base, defocus_um = acquisition_of(options), (options.defocus[0], options.defocus[1])
-    return taken_as_project(options, base, defocus_um, tomograms) if options.project is not None else (base, defocus_um)
+    if options.project is None:
+        return base, defocus_um
+    return taken_as_project(options, base, defocus_um, tomograms, _SET_WITHIN_UM)
 
 
 def taken_as_project(
@@ -59,8 +63,11 @@ def taken_as_project(
     base: Acquisition,
     defocus_um: tuple[float, float],
     tomograms: Sequence[str] = (),
+    set_within_um: float = 0.0,
 ) -> tuple[Acquisition, tuple[float, float]]:
     """The acquisition of --project, with `base` where it says nothing, and the range of its underfocus (um), told in one line.
+
+    set_within_um : how far from an underfocus that was only set and not measured the true one may lie.
 
     Angles and exposures are those of the series whose underfocus is in the middle.
     """
@@ -70,9 +77,9 @@ def taken_as_project(
     series = [project.of(name) for name in tomograms] or project.all()
     series = sorted({s.name: s for s in series}.values(), key=lambda s: s.mean_defocus_um or 0.0)
     typical = series[len(series) // 2]
-    known = [s.mean_defocus_um for s in series if s.mean_defocus_um is not None]
+    known = [(s.mean_defocus_um, set_within_um * s.nominal_defocus) for s in series if s.mean_defocus_um is not None]
     if len(known) == len(series) and "defocus" not in given_of(options):
-        defocus_um = max(min(known), 0.1), min(max(known), 20.0)
+        defocus_um = max(min(d - w for d, w in known), 0.1), min(max(d + w for d, w in known), 20.0)
     of = f" ({len(series)} tilt series, angles and exposures of {typical.name})" if len(series) > 1 else ""
     print(
         f"acquisition from {typical.source}{of}: {typical.described()}; simulated at underfocus {defocus_um[0]:.3g} to "

@@ -41,11 +41,13 @@ _UPWARDS = 4
 
 
 def is_relion_project(path: Path) -> bool:
-    """Whether a STAR file lists tilt series, rather than particles or anything else."""
+    """Whether a STAR file lists tilt series, rather than particles or anything else; no for one that cannot be read."""
     if path.suffix != ".star" or not path.is_file():
         return False
-    blocks = blocks_of(path, _HINT)
-    return _is_list(blocks)
+    try:
+        return _is_list(blocks_of(path))
+    except UserError:
+        return False
 
 
 def read_relion(path: Path) -> dict[str, Callable[[], TiltSeries]]:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.remarks import remark
 from tomotwin_core.simulation.acquisition import Acquisition
 from tomotwin_core.simulation.per_tilt import PerTilt
 
 Values = tuple[float, ...]
 # Per tilt: least and greatest value that is believed.
 _LIMITS = {
-    "tilt_deg": (-90.0, 90.0),
+    "tilt_deg": (-85.0, 85.0),
     "exposure_before_e_per_A2": (0.0, 2000.0),
     "dose_e_per_A2": (0.0, 2000.0),
     "defocus_um": (0.05, 25.0),
@@ -26,6 +27,8 @@ _LIMITS = {
     "phase_shift_deg": (-360.0, 360.0),
     "tilt_axis_deg": (-360.0, 360.0),
 }
+# Less in all is another unit, or none.
+_LEAST_E_PER_A2 = 1.0
 _OF_SERIES = {
     "voltage_kV": (60.0, 1000.0),
     "cs_mm": (0.0, 20.0),
@@ -128,7 +131,11 @@ class TiltSeries:
             known["phase_shift_deg"] = float(np.clip(np.mean(np.abs(self.kept(self.phase_shift_deg))), 0, 170))
         before, doses = self._exposures()
         total = float(np.max(before + doses)) if len(before) else float(np.sum(self.dose_e_per_A2))
-        exposed = total >= 1
+        exposed = total >= _LEAST_E_PER_A2
+        if 0 < total < _LEAST_E_PER_A2:
+            remark(
+                f"{self.source}: {total:.3g} e/A^2 in all cannot be; the exposure is taken from the options (--dose)"
+            )
         if exposed:
             known["dose_e_per_A2"] = total
         mean = self.mean_defocus_um
