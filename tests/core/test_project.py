@@ -18,6 +18,7 @@ from tomotwin_core.errors import UserError
 from tomotwin_core.project import found_beside, names_of, read_project
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.tomogram import open_tomogram, write_mrc
+from tomotwin_view.star import read_blocks
 
 
 def tomogram(path: Path) -> Path:
@@ -260,3 +261,55 @@ def test_boxes_of_tomograms_taken_alike_share_a_wedge(tmp_path: Path) -> None:
     for name in ("TS_1", "TS_2"):
         planted.tlt(tmp_path, name)
     assert "wedge_16.mrc" in extracted(tmp_path, "TS_1", "TS_2", more=("--tilt-min", "-40"))
+
+
+def converted(tmp_path: Path, *more: str) -> tuple[int, Path]:
+    star = planted.relion(tmp_path / "relion", ("TS_01", "TS_02"))
+    for number, name in enumerate(("rec_TS_01", "TS_02")):
+        xyz = np.array([[10.0 + number, 12.0, 5.0], [20.0, 3.0, 15.0]])
+        table = Coordinates.from_arrays(
+            xyz, 10.0, shape=(20, 32, 40), tomogram=name, label="a", diameter_A=[50.0, 50.0]
+        )
+        write_coordinates(tmp_path / f"{name}.star", table)
+    picks = [str(tmp_path / f"{name}.star") for name in ("rec_TS_01", "TS_02")]
+    out = tmp_path / "relion" / "Picks" / "p.star"
+    return main(["convert", *picks, "--out", str(out), "--format", "relion5", "--project", str(star), *more]), out
+
+
+def test_picks_come_into_a_relion_5_project_at_their_places(tmp_path: Path) -> None:
+    """By RELION's own formula, with the sizes and the pixel that its tomograms.star says: (centred A) / pixel + size / 2."""
+    code, out = converted(tmp_path)
+    assert code == 0
+    blocks = read_blocks(str(out))
+    particles = [dict(zip(blocks["particles"].labels, row, strict=True)) for row in blocks["particles"].rows]
+    assert [p["rlnTomoName"] for p in particles] == ["TS_01", "TS_01", "TS_02", "TS_02"]
+    (optics,) = blocks["optics"].rows
+    pixel_A = float(dict(zip(blocks["optics"].labels, optics, strict=True))["rlnTomoTiltSeriesPixelSize"])
+    assert pixel_A == 1.35
+    unbinned = np.array([40, 32, 20]) * 10.0 / pixel_A  # the tomogram in pixels of the tilt series
+    for particle, voxel in zip(particles, ((10, 12, 5), (20, 3, 15), (11, 12, 5), (20, 3, 15)), strict=True):
+        centred = np.array([float(particle[f"rlnCenteredCoordinate{axis}Angst"]) for axis in "XYZ"])
+        place = centred / pixel_A + unbinned / 2
+        np.testing.assert_allclose(place, np.array(voxel) * 10.0 / pixel_A, atol=1e-3)
+
+
+def test_an_optimisation_set_names_both_files_as_relion_finds_them(tmp_path: Path) -> None:
+    _, out = converted(tmp_path)
+    (block,) = read_blocks(str(out.with_name("p_optimisation_set.star"))).values()
+    named = dict(zip(block.labels, block.rows[0], strict=True))
+    assert not block.is_loop and named == {
+        "rlnTomoParticlesFile": "Picks/p.star",
+        "rlnTomoTomogramsFile": "Tomograms/job010/tomograms.star",
+    }
+
+
+def test_picks_of_a_tomogram_that_the_project_lacks_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Coordinates.from_arrays(np.ones((1, 3)), 10.0, shape=(20, 32, 40), tomogram="other")
+    write_coordinates(tmp_path / "o.star", table)
+    star = planted.relion(tmp_path / "relion")
+    for format, said in (("relion5", "no tilt series of other"), ("relion4", "goes with --format relion5")):
+        words = ["convert", str(tmp_path / "o.star"), "--out", str(tmp_path / "x.star"), "--format", format]
+        assert main([*words, "--project", str(star)]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "x.star").exists()

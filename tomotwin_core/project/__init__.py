@@ -9,6 +9,7 @@ series.py    what is known of a tilt series, units and signs of one kind
 finding.py   which files a path stands for, which series a tomogram is of, what lies beside a tomogram
 relion.py    RELION 5           warp.py      Warp           loose.py   files side by side under one name:
 imod.py      angles, transforms, defocus     serialem.py    mdoc       aretomo.py  alignments    ctffind.py  CTF tables
+export.py    picks into a RELION 5 project
 text.py      reading text and numbers
 """
 

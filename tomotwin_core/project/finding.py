@@ -44,14 +44,16 @@ class Project:
         return [read() for read in self.readers.values()]
 
     def of(self, tomogram: str, file_name: str = "") -> TiltSeries:
-        """The series that a tomogram was made from; a `UserError` where there is none, or doubt."""
-        if len(self.readers) == 1:
-            return self.all()[0]
+        """The series that a tomogram was made from; a `UserError` where there is none, or doubt. Of a single one all are."""
+        return self.all()[0] if len(self.readers) == 1 else self.readers[self.name_of(tomogram, file_name)]()
+
+    def name_of(self, tomogram: str, file_name: str = "") -> str:
+        """The name of a tomogram's series; a `UserError` where there is none, or doubt."""
         if file_name in self.file_names:
-            return self.readers[self.file_names[file_name]]()
+            return self.file_names[file_name]
         found = [name for name in self.readers if name in names_of(tomogram)]
         if len(found) == 1:
-            return self.readers[found[0]]()
+            return found[0]
         listed = ", ".join(list(self.readers)[:5]) + (", ..." if len(self.readers) > 5 else "")
         raise UserError(
             f"{self.path}: has {'several tilt series' if found else 'no tilt series'} of {tomogram} among {listed}; "

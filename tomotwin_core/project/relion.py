@@ -73,6 +73,16 @@ def reconstructed(path: Path) -> dict[str, str]:
     return {Path(str(row[c])).name: str(row["rlnTomoName"]) for c in columns for _, row in rows.iterrows()}
 
 
+def project_folder(path: Path) -> Path:
+    """The folder that RELION is called in, from which its paths count: the one above in which the tilt series lie as the list
+    says; that of the list itself where there is none."""
+    here = path.resolve().parent
+    rows = rows_of(blocks_of(path, _HINT).get("global"))
+    stated = str(rows[_SERIES_FILE].iloc[0]) if _SERIES_FILE in rows and len(rows) else ""
+    above = (folder for folder in (here, *here.parents[:_UPWARDS]) if stated and (folder / stated).is_file())
+    return next(above, here)
+
+
 def _is_list(blocks: Mapping[str, Any]) -> bool:
     rows = rows_of(blocks.get("global"))
     if "rlnTomoName" not in rows or rows.empty:
