@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from tomotwin_core.errors import UserError
+from tomotwin_core.picking.references import ReferenceSet
 from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.microscope import take_tilt_series
 from tomotwin_core.simulation.optics import contrast_transfer, damage, filtered_by_ctf
 from tomotwin_core.simulation.per_tilt import PerTilt
 from tomotwin_core.simulation.reconstruction import reconstruct
+from tomotwin_core.verification.locating import acquisition_of
 
 ALIGNED = Acquisition(
     shift_error_A=0.0, tilt_error_deg=0.0, rotation_error_deg=0.0, tilt_axis_error_deg=0.0, ice_noise=0.0
@@ -125,8 +127,11 @@ def test_what_is_not_known_follows_the_scheme() -> None:
 
 def test_a_real_series_comes_back_from_json() -> None:
     stored = json.loads(json.dumps(asdict(REAL)))
-    stored["missing_tilts_deg"] = tuple(stored["missing_tilts_deg"])
-    assert Acquisition(**stored) == REAL
+    stored["per_tilt"]["of a later version"] = 1
+    assert acquisition_of(ReferenceSet((), "m", {"acquisition": stored})) == REAL, "as references know it"
+    for wrong in ({"tilt_deg": 3}, {"tilt_deg": ["a", "b"]}, {}, [1.0], "x"):
+        with pytest.raises(UserError, match="per_tilt is no tilt series"):
+            acquisition_of(ReferenceSet((), "m", {"acquisition": {**stored, "per_tilt": wrong}}))
 
 
 @pytest.mark.parametrize(

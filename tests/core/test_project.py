@@ -184,6 +184,8 @@ def test_info_shows_the_series_of_files_folders_and_tomograms(
     told = capsys.readouterr().out
     assert told.count("tilt series of a project") == 2 and "\n  TS_02: 7 tilts -30 to 30 degrees" in told
     assert f"its tilt series, {tmp_path / 'r' / 'TS_01.tlt'}: 7 tilts" in told
+    (tmp_path / "r" / "TS_01.tlt").write_text("1\nx\n")
+    assert main(["info", str(path)]) == 0 and "its tilt series cannot be read: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("named", ["missing.tlt", "notes.txt", "picture.png", ""])

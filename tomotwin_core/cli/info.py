@@ -80,7 +80,10 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
     source.check()
     nm = " x ".join(f"{s * source.voxel_size_A / 10:.0f}" for s in source.shape)
     what = f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"
-    series = found_beside(file, source.name)
+    try:
+        series = found_beside(file, source.name)
+    except UserError as error:  # the tomogram is fine all the same
+        return f"{what}\n  its tilt series cannot be read: {error}"
     return what if series is None else f"{what}\n  its tilt series, {series.source}: {series.described()}"
 
 

@@ -102,11 +102,11 @@ def run(options: argparse.Namespace) -> None:
         name: load_density(source, dark_map=options.reference_contrast == "dark")
         for name, source in named_references(options.reference, tables).items()
     }
+    taken = {name: acquisition_for(options, tomograms[name]) for name in sorted({t.tomogram for t in tables})}
     rows: list[dict[str, object]] = []
     for table in sorted(tables, key=lambda t: t.tomogram):
-        source = tomograms[table.tomogram]
-        acquisition = acquisition_for(options, source)
-        rows += _one(source, table, densities, acquisition, settings, seed, device, options)
+        name = table.tomogram
+        rows += _one(tomograms[name], table, densities, taken[name], settings, seed, device, options)
     if options.summary:
         with atomic_path(options.summary) as temporary, open(temporary, "w", newline="") as file:
             names = ["tomogram", "target", "picks", "median", "background", "suggested"]

@@ -102,8 +102,8 @@ class Acquisition:
     per_tilt: PerTilt | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.per_tilt, dict):  # as stored in JSON
-            object.__setattr__(self, "per_tilt", PerTilt(**self.per_tilt))
+        if not isinstance(self.per_tilt, PerTilt | None):  # as stored in JSON
+            object.__setattr__(self, "per_tilt", PerTilt.of_record(self.per_tilt))
         if not (-85 <= self.tilt_min_deg < self.tilt_max_deg <= 85 and 0.1 <= self.tilt_step_deg <= 20):
             raise UserError(
                 f"tilts {self.tilt_min_deg} to {self.tilt_max_deg} by {self.tilt_step_deg} degrees: "

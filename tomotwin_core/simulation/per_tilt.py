@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from tomotwin_core.errors import UserError
 
@@ -44,6 +45,15 @@ class PerTilt:
     astigmatism_um: tuple[float, ...] = ()
     astigmatism_angle_deg: tuple[float, ...] = ()
     defocus_hand: int = 1
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> PerTilt:
+        """As it was stored in JSON; what it does not know, of a later version, is passed over."""
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in record.items() if name in known})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"per_tilt is no tilt series ({error}): must be as it was written") from None
 
     def __post_init__(self) -> None:
         for f in fields(self):
