@@ -73,7 +73,16 @@ setup(
     extras_require={
         "engine": ENGINE,
         "scipion": ["scipion-pyworkflow", "scipion-em", "scipion-em-tomo", "scipion-app"],
-        "test": ["pytest", "pytest-xdist", "mdocfile", "dynamotable", "torch-reconstruct-tomogram>=0.6", "ruff", "mypy"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "alnfile",
+            "mdocfile",
+            "dynamotable",
+            "torch-reconstruct-tomogram>=0.6",
+            "ruff",
+            "mypy",
+        ],
     },
     entry_points={
         "pyworkflow.plugin": ["tomotwin_scipion = tomotwin_scipion"],

@@ -216,6 +216,25 @@ def test_the_table_shows_every_species_and_the_file_holds_every_number(tmp_path:
     assert float(back[1]["recall"]) == 0.5 and float(back[1]["diameter_A"]) == 160
 
 
+def test_f_beta_is_the_weighed_mean_of_precision_and_recall(tmp_path: Path) -> None:
+    truth = Coordinates.from_arrays(100.0 * np.arange(8)[:, None] * (1, 0, 0), 10.0, "t", label="a", diameter_A=100.0)
+    picks = Coordinates.from_arrays(
+        100.0 * np.arange(6, 16)[:, None] * (1, 0, 0), 10.0, "t", label="a", diameter_A=100.0
+    )
+    (score,) = rows = evaluate(picks, truth)
+    precision, recall = 0.2, 0.25
+    for beta in (0.5, 1.0, 4.0):
+        expected = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+        assert score.f_beta(beta) == pytest.approx(expected)
+    assert score.f_beta(1) == score.f1
+    shown = format_table(rows, 4).splitlines()
+    assert "F1     F4   box F1" in shown[0] and "0.22   0.25 " in shown[2] and "0.22   0.25 " in shown[-1]
+    assert len({len(line) for line in shown[:3]}) == 1
+    write_csv(tmp_path / "s.csv", rows, 4)
+    with open(tmp_path / "s.csv") as file:
+        assert float(next(csv.DictReader(file))["f4"]) == pytest.approx(score.f_beta(4), rel=1e-4)
+
+
 def test_recall_grows_with_the_number_of_picks() -> None:
     np.testing.assert_allclose(recall_by_number(on_x(0, 1, 9, 20), on_x(0, 10, 50), 2), [1 / 3, 1 / 3, 2 / 3, 2 / 3])
 

@@ -60,7 +60,7 @@ def test_every_setting_is_written_with_its_explanation_and_read_back(tmp_path: P
     experiment = Experiment(
         {"1dzl": 7, "pdb:4v6x": 3},
         all_other(SampleSettings, copies=40),
-        all_other(Acquisition, defocus_um=3.5),
+        all_other(Acquisition, defocus_um=3.5, per_tilt=None),
         (1.5, 7.0),
         all_other(Delivery),
         all_other(DataSet),
@@ -70,7 +70,7 @@ def test_every_setting_is_written_with_its_explanation_and_read_back(tmp_path: P
     text = (tmp_path / "e.toml").read_text()
     for owner in (SampleSettings, Acquisition, Delivery, DataSet):
         for setting in fields(owner):
-            if setting.name != "copies":
+            if setting.name not in ("copies", "per_tilt"):
                 assert text.count(f"\n{setting.name} = ") == 1, setting.name
                 assert len(explanations(owner)[setting.name]) > 2, f"{setting.name} is explained"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import mutations
 import numpy as np
+import planted_project as planted
 import tifffile
 import torch
 
@@ -26,6 +27,8 @@ from tomotwin_core.embedding import embed_to_disk, open_field
 from tomotwin_core.model import EmbeddingNetwork, Model, NetworkSettings, load_model, save_model
 from tomotwin_core.picking import load_references
 from tomotwin_core.picking.references import ReferenceSet, Space, Target
+from tomotwin_core.project import read_project
+from tomotwin_core.simulation import Acquisition
 from tomotwin_core.simulation.settings import read_experiment
 from tomotwin_core.structures import load_density, load_library
 from tomotwin_core.structures.density import Density
@@ -50,6 +53,16 @@ class Reader:
     read: Callable[[Path], Any]
     mutate: Callable[[bytes, np.random.Generator], bytes] = mutations.bytes_mutated
     errors: tuple[type[BaseException], ...] = ()
+
+
+PROJECTS = ("TS_1.tlt", "TS_2.defocus", "TS_3.mrc.mdoc", "TS_4.aln", "TS_5.xml", "TS_6.tomostar")
+
+
+def _project(path: Path) -> None:
+    for series in read_project(path).all():
+        assert "tilts" in series.described()
+        exposures = series.acquisition(Acquisition()).exposure_before_e_per_A2
+        assert len(exposures) == len(series.kept(series.tilt_deg)) and np.isfinite(exposures).all()
 
 
 def _volume(path: Path) -> None:
@@ -146,6 +159,8 @@ READERS = (
     Reader("molecule.cif", _molecule, mutations.text_mutated),
     Reader("molecule.pdb", _molecule, mutations.text_mutated),
     Reader("map.mrc", _molecule),
+    *(Reader(name, _project, mutations.text_mutated) for name in PROJECTS),
+    Reader("relion-project", lambda p: _project(p / "tomograms.star"), mutations.file_in_folder_mutated),
     Reader("session.star", _session, mutations.text_mutated, (ValueError,)),
     Reader("clusters-in-the-window", lambda p: read_clusters(str(p), lambda *_: None), mutations.file_in_folder_mutated, (ValueError, OSError)),
 )
@@ -153,6 +168,9 @@ READERS = (
 
 def make_all(folder: Path) -> None:
     """All good files."""
+    for make, name in zip((planted.tlt, planted.defocus, planted.mdoc, planted.aln, planted.warp_xml, planted.tomostar), PROJECTS, strict=True):
+        make(folder, name.partition(".")[0])
+    planted.relion(folder / "of-relion").parent.rename(folder / "relion-project")
     rng = np.random.default_rng(1)
     volume = rng.normal(100, 5, SHAPE).astype(np.float32)
     write_mrc(folder / "volume.mrc", volume, 10.0)

@@ -7,8 +7,9 @@
 Formats: star (ours, RELION 4 reads it too), relion4, relion5, coords (x y z), cbox (crYOLO), dynamo (.tbl and .doc),
 copick (.json), imod (.mod). Positions come out in the voxels they are in, or, with --tomogram, in those of the tomogram;
 --to-voxel-size brings them to any other, such as the tilt series' pixel size, in which RELION 4 counts. RELION 5 counts in A
-and knows that size from its tomograms.star; --to-voxel-size writes it into the file too. Several files of one tomogram
-become one. Positions that were rejected by hand are left out, save in the format star, which says so.
+and knows that size from its tomograms.star; --to-voxel-size writes it into the file too. --project tomograms.star writes
+particles.star with the names and the pixel size that RELION 5 has there, and particles_optimisation_set.star, which its jobs
+take. Several files of one tomogram become one. Positions that were rejected by hand are left out, save in the format star, which says so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tomotwin_core.cli.options import add_format, add_voxel_size
 
 if TYPE_CHECKING:
     from tomotwin_core.coordinates import Coordinates
+    from tomotwin_core.coordinates.files import Format
     from tomotwin_core.tomogram import TomogramSource
 
 HELP = "convert positions between file formats"
@@ -44,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_voxel_size(parser, "the positions in IN")
     parser.add_argument("--to-voxel-size", type=float, metavar="A", help="write the positions in voxels of this size")
+    parser.add_argument(
+        "--project", type=Path, metavar="tomograms.star", help="of RELION 5, for which --format relion5 is written"
+    )
     parser.add_argument("--label", default="", metavar="NAME", help="for positions that have none")
 
 
@@ -70,6 +75,10 @@ def run(options: argparse.Namespace) -> None:
     elif to is not None:
         tables = [table.to_voxel_size(to) for table in tables]
     sources = [str(p) for p in options.positions]
+    if options.project is not None:
+        for path in _into_project(options, tables, format, sources):
+            print(path)
+        return
     if options.out.name.lower().endswith(handler.endings):
         write_coordinates(options.out, tables, format, converted_from=sources)
         written = [options.out]
@@ -78,6 +87,27 @@ def run(options: argparse.Namespace) -> None:
     for path in written:
         print(path)
     print(f"{sum(map(len, tables))} positions in {len(tables)} tomogram{'s' * (len(tables) != 1)}")
+
+
+def _into_project(
+    options: argparse.Namespace, tables: Sequence[Coordinates], format: str | Format, sources: list[str]
+) -> list[Path]:
+    """Particles and optimisation set of a RELION 5 project."""
+    from dataclasses import replace
+
+    from tomotwin_core.coordinates import write_coordinates
+    from tomotwin_core.coordinates.star import STAR_FORMATS, StarFormat
+    from tomotwin_core.errors import UserError
+    from tomotwin_core.project.export import in_relion_project, write_optimisation_set
+
+    if options.format != "relion5":
+        raise UserError(f"--project: goes with --format relion5, not {options.format}; leave it out")
+    named, pixel_size_A = in_relion_project(tables, options.project)
+    if not isinstance(format, StarFormat):  # --to-voxel-size has set one up otherwise
+        format = replace(STAR_FORMATS["relion5"], tilt_series_pixel_size_A=pixel_size_A)
+    out = options.out if options.out.name.lower().endswith(".star") else options.out / "particles.star"
+    write_coordinates(out, named, format, converted_from=sources)
+    return [out, write_optimisation_set(out, options.project)]
 
 
 def _opened(path: Path, voxel_size_A: float | None) -> TomogramSource:

@@ -3,7 +3,8 @@
 A pick is right within half the particle's radius of a true centre (20 A at least), one pick for one particle; --tolerance
 is another share of the diameter, and --criterion boxes counts by the TomoTwin paper's rule, boxes that overlap by IoU >
 0.6, which the column `box F1` always does. `best F1` is what the best threshold would have given, which only the truth can
-tell; give --candidates (the peaks) so that it can be looked for below the one used.
+tell; give --candidates (the peaks) so that it can be looked for below the one used. --beta 4 adds the F4 of the CZII
+challenge, in which a missed particle weighs more than a false pick.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rule.add_argument(
         "--min-iou", type=float, default=0.6, metavar="IOU", help="boxes must overlap by more than this (default: 0.6)"
     )
+    parser.add_argument(
+        "--beta", type=float, metavar="B", help="F-beta beside F1: recall weighs B times as much as precision (CZII: 4)"
+    )
     written = parser.add_argument_group("what is written")
     written.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table")
     written.add_argument(
@@ -83,12 +87,14 @@ def run(options: argparse.Namespace) -> None:
                 raise UserError(
                     f"--tomogram {options.tomogram}: there are no {what} of {drawn}, but of {names}; give one of these"
                 )
+    if options.beta is not None and (not 0.01 <= options.beta <= 100 or options.beta == 1):
+        raise UserError(f"--beta {options.beta:g}: give a number within 0.01 to 100; F1 is there in any case")
     rule = Rule(options.criterion == "boxes", options.tolerance, options.min_iou)
     compared = compare(picks, truth, candidates, rule=rule)
     scores = scored(compared)
-    print(format_table(scores))
+    print(format_table(scores, options.beta))
     if options.out:
-        write_csv(options.out, scores)
+        write_csv(options.out, scores, options.beta)
     if options.by_tomogram or options.curves or options.matches or options.plot:
         from tomotwin_core.evaluation import details
 

@@ -5,19 +5,24 @@ the picks have them (`tomotwin orient`). Then, called in DIR:
 
   relion_reconstruct --i particles.star --o average.mrc --ctf --3d_rot
 
+The wedge is that of the tilts: of --project, of files beside a tomogram that are called as it is, or --tilt-min, --tilt-max.
 Picks that `tomotwin view` has rejected are left out, and those whose particle reaches beyond the tomogram.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tomotwin_core.cli.options import add_contrast, add_voxel_size
+from tomotwin_core.cli.options import add_contrast, add_project, add_tilt_range, add_voltage, add_voxel_size
+from tomotwin_core.cli.project import given_of, series_of
 
 if TYPE_CHECKING:
     from tomotwin_core.coordinates import Coordinates
+    from tomotwin_core.subtomograms.cutting import CutSettings
+    from tomotwin_core.tomogram import TomogramSource
 
 HELP = "cut out subtomograms at picks"
 
@@ -39,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--centre", action="store_true", help="shift boxes by parts of a voxel, so that no shifts are left in the table"
     )
-    parser.add_argument("--tilt-min", type=float, default=-60.0, metavar="DEG", help="first tilt angle (default: -60)")
-    parser.add_argument("--tilt-max", type=float, default=60.0, metavar="DEG", help="last tilt angle (default: 60)")
-    parser.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)")
+    add_project(parser)
+    add_tilt_range(parser)
+    add_voltage(parser)
     add_voxel_size(parser, "tomograms")
     add_contrast(parser)
 
@@ -73,9 +78,42 @@ def run(options: argparse.Namespace) -> None:
     if options.target is not None and options.target not in labels:
         raise UserError(f"--target {options.target}: there are no picks of it, but of {', '.join(labels)}")
     pairs = [(tomograms[name], _chosen(table, options)) for name, table in tables.items()]
-    done = cut(pairs, options.out, settings, picks=options.picks, box=options.box)
+    ranges, settings = _taken([source for source, _ in pairs], settings, options)
+    done = cut(pairs, options.out, settings, ranges, picks=options.picks, box=options.box)
     left_out = f"; {done.left_out} reach beyond the tomogram and are left out" if done.left_out else ""
     print(f"{options.out / PARTICLES_FILE}: {done.written} subtomograms{left_out}")
+
+
+def _taken(
+    tomograms: Sequence[TomogramSource], settings: CutSettings, options: argparse.Namespace
+) -> tuple[dict[str, tuple[float, float]], CutSettings]:
+    """The range of each tomogram's tilts, and the settings with the microscope, as far as projects know them and options
+    do not say otherwise."""
+    from dataclasses import replace
+
+    from tomotwin_core.errors import UserError
+
+    given = given_of(options)
+    ranges: dict[str, tuple[float, float]] = {}
+    known: dict[str, Any] = {}
+    for tomogram in tomograms:
+        series = series_of(options, tomogram)
+        if series is None:
+            continue
+        tilts = series.kept(series.tilt_deg)
+        ranges[tomogram.name] = (
+            options.tilt_min if "tilt_min" in given else tilts[0],
+            options.tilt_max if "tilt_max" in given else tilts[-1],
+        )
+        for name in ("voltage_kV", "cs_mm", "amplitude_contrast"):
+            value = getattr(series, name)
+            if value is not None and known.setdefault(name, value) != value:
+                raise UserError(
+                    f"{series.source}: {name} is {value:g}, and {known[name]:g} in the series before it; RELION's table has one, cut them apart"
+                )
+    if "voltage" in given:
+        known["voltage_kV"] = options.voltage
+    return ranges, replace(settings, **known)
 
 
 def _chosen(table: Coordinates, options: argparse.Namespace) -> Coordinates:

@@ -1,4 +1,4 @@
-"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library. Without a file: where
+"""Say what a file is: a tomogram, an embedding, a model, references, coordinates, a library, a tilt series. Without a file: where
 this program is, versions, devices, the released model; the lines to send along with a question."""
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
     if not file.exists():
         raise UserError(f"{file}: no such file")
     name = file.name.lower()
+    if file.is_dir() and not (file / "zarr.json").exists() and file.suffix != ".zarr":
+        return _project(file)
     if file.is_dir():
         from tomotwin_core.embedding import open_field
 
@@ -60,7 +62,10 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
     if name.endswith(".safetensors"):
         return _safetensors(file)
     from tomotwin_core.coordinates import ENDINGS
+    from tomotwin_core.project import is_project_file
 
+    if is_project_file(file):
+        return _project(file)
     if name.endswith(ENDINGS):
         return _positions(file, voxel_size_A)
     if name.endswith(".npz"):
@@ -68,12 +73,26 @@ def describe(file: Path, voxel_size_A: float | None = None) -> str:
 
         library = load_library(file)
         return f"density library of {len(library.entries)} molecules, {len(library.ids('train'))} to train on, {len(library.ids('heldout'))} held out"
+    from tomotwin_core.project import found_beside
     from tomotwin_core.tomogram import open_tomogram
 
     source = open_tomogram(file, voxel_size_A, finest_A=0.2)
     source.check()
     nm = " x ".join(f"{s * source.voxel_size_A / 10:.0f}" for s in source.shape)
-    return f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"
+    what = f"volume, zyx {source.shape}, {source.dtype}, {source.voxel_size_A:g} A per voxel ({nm} nm)"
+    try:
+        series = found_beside(file, source.name)
+    except UserError as error:  # the tomogram is fine all the same
+        return f"{what}\n  its tilt series cannot be read: {error}"
+    return what if series is None else f"{what}\n  its tilt series, {series.source}: {series.described()}"
+
+
+def _project(file: Path) -> str:
+    """The tilt series of a project, each in one line."""
+    from tomotwin_core.project import read_project
+
+    series = read_project(file).all()
+    return "\n  ".join(["tilt series of a project", *(f"{s.name}: {s.described()}" for s in series)])
 
 
 def _positions(file: Path, voxel_size_A: float | None) -> str:

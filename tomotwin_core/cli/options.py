@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomotwin_core.regions import RegionSettings
@@ -64,14 +64,45 @@ def use_seed(options: argparse.Namespace) -> int:
     return int(options.seed)
 
 
+class Noted(argparse.Action):
+    """Keeps a value as usual, and notes in `given` that the user has given it: what is given goes before a project."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+        namespace.given = getattr(namespace, "given", frozenset()) | {self.dest}
+
+
+def add_project(parser: Any) -> None:
+    """--project: where the acquisition of tomograms is described."""
+    from pathlib import Path
+
+    parser.add_argument(
+        "--project",
+        type=Path,
+        metavar="PATH",
+        help="take the acquisition from here, tilt by tilt: tomograms.star of RELION 5, .tomostar or .xml of Warp, .tlt, "
+        ".rawtlt, .defocus, .mdoc, .aln, a CTF table of CTFFIND or AreTomo, or a folder of them; options that are given "
+        "go before it",
+    )
+
+
 def add_acquisition(parser: argparse.ArgumentParser) -> None:
     """How the tilt series is taken."""
     group = parser.add_argument_group("acquisition (of the tomograms)")
-    group.add_argument("--tilt-min", type=float, default=-60.0, metavar="DEG", help="first tilt angle (default: -60)")
-    group.add_argument("--tilt-max", type=float, default=60.0, metavar="DEG", help="last tilt angle (default: 60)")
-    group.add_argument("--tilt-step", type=float, default=2.0, metavar="DEG", help="degrees between tilts (default: 2)")
+    add_project(group)
+    add_tilt_range(group)
     group.add_argument(
-        "--dose", type=float, default=120.0, metavar="E/A2", help="electrons per A^2 of the whole series (default: 120)"
+        "--tilt-step", type=float, default=2.0, metavar="DEG", help="degrees between tilts (default: 2)", action=Noted
+    )
+    group.add_argument(
+        "--dose",
+        type=float,
+        default=120.0,
+        metavar="E/A2",
+        help="electrons per A^2 of the whole series (default: 120)",
+        action=Noted,
     )
     group.add_argument(
         "--defocus",
@@ -80,9 +111,22 @@ def add_acquisition(parser: argparse.ArgumentParser) -> None:
         default=(2.5, 5.0),
         metavar=("LOW", "HIGH"),
         help="underfocus range in um (default: 2.5 5)",
+        action=Noted,
     )
-    group.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)")
+    add_voltage(group)
     group.add_argument("--ctf-corrected", action="store_true", help="phases were flipped before reconstruction")
+
+
+def add_tilt_range(group: Any) -> None:
+    """--tilt-min and --tilt-max."""
+    for which, degrees in (("min", -60.0), ("max", 60.0)):
+        said = f"{'first' if which == 'min' else 'last'} tilt angle (default: {degrees:g})"
+        group.add_argument(f"--tilt-{which}", type=float, default=degrees, metavar="DEG", help=said, action=Noted)
+
+
+def add_voltage(group: Any) -> None:
+    """--voltage."""
+    group.add_argument("--voltage", type=float, default=300.0, metavar="KV", help="(default: 300)", action=Noted)
 
 
 def acquisition_of(options: argparse.Namespace) -> Acquisition:

@@ -1,8 +1,9 @@
 """Orient picks: how each particle lies, in DIR/TOMOGRAM_oriented.star.
 
 At each pick the molecule is compared with the tomogram in all orientations and within a short way of the pick, both imaged
-alike (--tilt-min ... --defocus say how the tomograms were taken). Written are the picks with orientations, centres between
-voxels, and tomotwinCorrelation: the correlation of molecule and tomogram there, low where there is no such molecule.
+alike: --project, files beside a tomogram that are called as it is, or --tilt-min ... --defocus say how the tomograms were
+taken. Written are the picks with orientations, centres between voxels, and tomotwinCorrelation: the correlation of
+molecule and tomogram there, low where there is no such molecule.
 A correlation is named that right picks pass: well above what the same search finds at places where nothing was picked, and
 at least half of what the best picks reach.
 
@@ -28,6 +29,7 @@ from tomotwin_core.cli.options import (
     use_device,
     use_seed,
 )
+from tomotwin_core.cli.project import acquisition_for
 
 if TYPE_CHECKING:
     from tomotwin_core.coordinates import Coordinates
@@ -90,7 +92,8 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.tomogram import open_tomogram
 
     settings = OrientingSettings(options.step, options.finest, options.shift, options.low_pass, options.contrast)
-    acquisition, device, seed = acquisition_of(options), use_device(options), use_seed(options)
+    acquisition_of(options)  # what cannot be is told before anything is read
+    device, seed = use_device(options), use_seed(options)
     if options.background < 0:
         raise UserError(f"--background {options.background}: give 0 for none, or a number of places")
     tomograms = {t.name: t for t in (open_tomogram(path, options.voxel_size) for path in options.tomograms)}
@@ -99,9 +102,11 @@ def run(options: argparse.Namespace) -> None:
         name: load_density(source, dark_map=options.reference_contrast == "dark")
         for name, source in named_references(options.reference, tables).items()
     }
+    taken = {name: acquisition_for(options, tomograms[name]) for name in sorted({t.tomogram for t in tables})}
     rows: list[dict[str, object]] = []
     for table in sorted(tables, key=lambda t: t.tomogram):
-        rows += _one(tomograms[table.tomogram], table, densities, acquisition, settings, seed, device, options)
+        name = table.tomogram
+        rows += _one(tomograms[name], table, densities, taken[name], settings, seed, device, options)
     if options.summary:
         with atomic_path(options.summary) as temporary, open(temporary, "w", newline="") as file:
             names = ["tomogram", "target", "picks", "median", "background", "suggested"]

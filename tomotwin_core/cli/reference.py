@@ -7,9 +7,10 @@ A SOURCE is
   or subtomograms:FILE or subtomograms:FOLDER, boxes with a particle in the middle (then --diameter says how large it is).
 All of these mix. NAME=SOURCE gives the target a name, else it is the file's.
 
-Maps and structures are simulated in many orientations as the tomograms were taken (--tilt-min ... --defocus). The
-simulated tomograms also tell how scores of right and wrong peaks are spread, from which the false-discovery rates of
-`tomotwin locate` come. For examples, other molecules are simulated to the same end, unless --no-simulation.
+Maps and structures are simulated in many orientations as the tomograms were taken (--project, or --tilt-min ...
+--defocus). The simulated tomograms also tell how scores of right and wrong peaks are spread, from which the
+false-discovery rates of `tomotwin locate` come. For examples, other molecules are simulated to the same end, unless
+--no-simulation.
 
 Three and more positions of a target also give a template: copies found in the --embedding tomograms are aligned and averaged, some
 rounds over, and where two halves of them agree to 85 A, picks are verified with the average as they are with a structure.
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomotwin_core.cli.options import (
-    acquisition_of,
     add_acquisition,
     add_device,
     add_seed,
@@ -32,6 +32,7 @@ from tomotwin_core.cli.options import (
     use_device,
     use_seed,
 )
+from tomotwin_core.cli.project import acquisition_and_defocus
 
 if TYPE_CHECKING:
     from tomotwin_core.verification.from_examples import Template
@@ -114,14 +115,13 @@ def run(options: argparse.Namespace) -> None:
     if not 1 <= options.tomogram_voxel_size <= 45:
         raise UserError(f"--tomogram-voxel-size {options.tomogram_voxel_size:g}: must lie within 1 to 45 A")
     named, device = _named(options.sources), use_device(options)
+    acquisition, defocus_um = acquisition_and_defocus(options, [open_field(p).tomogram for p in options.embedding])
     references = collect_references(
         named,
         options.embedding,
         options.model,
-        acquisition_of(options),
-        ReferenceSettings(
-            defocus_um=tuple(options.defocus), voxel_size_A=options.tomogram_voxel_size, seed=use_seed(options)
-        ),
+        acquisition,
+        ReferenceSettings(defocus_um=defocus_um, voxel_size_A=options.tomogram_voxel_size, seed=use_seed(options)),
         device,
         diameter_A=options.diameter,
         voxel_size_A=options.voxel_size,

@@ -7,16 +7,21 @@
 Writes for each tomogram NAME.mrc (protein dark, as microscopes give it) and NAME_truth.star (positions, orientations,
 masses), on demand its aligned tilt series, labels and a tomogram without noise; simulation.json says what made them and
 how crowded they became. Options go before what the file says. The same seed gives the same tomograms; what is already
-there is kept, so an interrupted data set goes on.
+there is kept, so an interrupted data set goes on. --project takes tilts, exposures, underfocus and microscope from a real
+tilt series, tilt by tilt, before what FILE.toml says.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomotwin_core.cli.options import add_acquisition, add_device, add_seed, use_device
+from tomotwin_core.cli.project import taken_as_project
+
+if TYPE_CHECKING:
+    from tomotwin_core.simulation.settings import Experiment
 
 HELP = "simulate tomograms of known molecules with their truth"
 # Options and the settings they stand for; what is not among them is set with --set.
@@ -118,6 +123,8 @@ def run(options: argparse.Namespace) -> None:
         given["species"] = "--species", _species(options.species, options.copies)
         given.pop("copies", None)
     experiment = read_experiment(options.settings, given, options.set)
+    if options.project is not None:
+        experiment = _as_project(experiment, options)
     if options.write_settings:
         write_experiment(options.write_settings, experiment)
         print(options.write_settings)
@@ -127,6 +134,21 @@ def run(options: argparse.Namespace) -> None:
         densities, experiment = load_molecules(experiment)
         for path in simulate_dataset(options.out, densities, experiment, use_device(options)):
             print(path)
+
+
+def _as_project(experiment: Experiment, options: argparse.Namespace) -> Experiment:
+    """The experiment taken tilt by tilt as the series of --project was; what is said of tilts, dose, underfocus or microscope by
+    options goes before it."""
+    from dataclasses import replace
+
+    from tomotwin_core.errors import UserError
+
+    if options.write_settings or experiment.dataset.draw:
+        raise UserError(
+            "--project: its series has no place in a file of settings, nor where all is drawn (--random); leave it out"
+        )
+    acquisition, defocus_um = taken_as_project(options, experiment.acquisition, experiment.defocus_um)
+    return replace(experiment, acquisition=acquisition, defocus_um=defocus_um)
 
 
 def _species(text: str, copies: int | None) -> dict[str, int]:

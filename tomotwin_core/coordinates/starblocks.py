@@ -26,14 +26,14 @@ _SIZES = ("tomotwinTomogramSizeZ", "tomotwinTomogramSizeY", "tomotwinTomogramSiz
 _UNKNOWN = {"<na>", "na", "n/a", "none", "null", "-nan", "?", "."}
 
 
-def blocks_of(path: Path) -> dict[str, pd.DataFrame]:
+def blocks_of(path: Path, hint: str = "give coordinates in STAR format") -> dict[str, pd.DataFrame]:
     """All blocks of a STAR file by name as tables of text, one without a loop with one row; a `UserError` where it is none."""
     try:
         blocks = star.read_blocks(str(path))
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).lstrip(" ,").rstrip(".")
         raise UserError(
-            f"{path} is not a STAR file that can be read ({reason}): give coordinates in STAR format."
+            f"{path} is not a STAR file that can be read ({reason}): {hint}."
         ) from None
     return {name: pd.DataFrame(one.rows, columns=one.labels, dtype=object) for name, one in blocks.items()}
 

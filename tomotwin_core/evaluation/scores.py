@@ -75,6 +75,12 @@ class SpeciesScore:
         """False negatives."""
         return self.n_true - self.n_right
 
+    def f_beta(self, beta: float) -> float:
+        """F of the picks as they are, with recall weighing beta times as much as precision (van Rijsbergen 1979, F1 at 1):
+        (1 + beta^2) right / (picked + beta^2 true); NaN where there is neither a pick nor a particle."""
+        weighed = self.n_picked + beta**2 * self.n_true
+        return (1 + beta**2) * self.n_right / weighed if weighed else math.nan
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -167,31 +173,43 @@ def recall_by_number(ranked_xyz: ArrayLike, truth_xyz: ArrayLike, tolerance: flo
     return recall
 
 
-def format_table(scores: Sequence[SpeciesScore]) -> str:
-    """The scores as a text table with a line of medians; what only the truth can tell stands apart on the right."""
+def format_table(scores: Sequence[SpeciesScore], beta: float | None = None) -> str:
+    """The scores as a text table with a line of medians; what only the truth can tell stands apart on the right.
+
+    beta : F-beta stands beside F1.
+    """
     width = max([len("median F1"), *(len(score.label) for score in scores)])
-    head = f"{'species':{width}}   true  picked  right  precision  recall     F1   box F1  |  best F1  at score"
+    named = "" if beta is None else f"  {f'F{beta:g}':>5}"
+    head = f"{'species':{width}}   true  picked  right  precision  recall     F1{named}   box F1  |  best F1  at score"
     lines = [head, "-" * len(head)]
-    for s in scores:
+
+    def other(value: float) -> str:
+        return "" if beta is None else f"  {_cell(value, 5)}"
+
+    f_beta = [score.f_beta(1 if beta is None else beta) for score in scores]
+    for s, f in zip(scores, f_beta, strict=True):
         lines.append(
             f"{s.label:{width}}  {s.n_true:5d}  {s.n_picked:6d}  {s.n_right:5d}  {_cell(s.precision, 9)}"
-            f"  {_cell(s.recall, 6)}  {_cell(s.f1, 5)}   {_cell(s.box_f1, 6)}  |  {_cell(s.best_f1, 7)}"
+            f"  {_cell(s.recall, 6)}  {_cell(s.f1, 5)}{other(f)}   {_cell(s.box_f1, 6)}  |  {_cell(s.best_f1, 7)}"
             f"  {_cell(s.best_threshold, 8)}"
         )
     boxes = [score.box_f1 for score in scores if score.n_true and not math.isnan(score.box_f1)]
     box = float(np.median(boxes)) if boxes else math.nan
     gap = " " * len("   true  picked  right  precision  recall")
-    medians = f"{_cell(median_f1(scores), 5)}   {_cell(box, 6)}  |  {_cell(median_f1(scores, best=True), 7)}"
+    there = [f for f, score in zip(f_beta, scores, strict=True) if score.n_true]
+    median = other(float(np.median(there)) if there else math.nan)
+    medians = f"{_cell(median_f1(scores), 5)}{median}   {_cell(box, 6)}  |  {_cell(median_f1(scores, best=True), 7)}"
     return "\n".join([*lines, lines[1], f"{'median F1':{width}}{gap}  {medians}"])
 
 
-def write_csv(path: str | PathLike[str], scores: Sequence[SpeciesScore]) -> None:
-    """Write every attribute of the scores as comma-separated values, one species a line."""
+def write_csv(path: str | PathLike[str], scores: Sequence[SpeciesScore], beta: float | None = None) -> None:
+    """Write every attribute of the scores as comma-separated values, one species a line; F-beta in a last column, as f4."""
+    more = [] if beta is None else [f"f{beta:g}"]
     with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(SpeciesScore)])
+        writer = csv.DictWriter(stream, [*(field.name for field in fields(SpeciesScore)), *more])
         writer.writeheader()
         for score in scores:
-            row = asdict(score)
+            row = asdict(score) | ({} if beta is None else {more[0]: score.f_beta(beta)})
             writer.writerow({name: f"{v:.5g}" if isinstance(v, float) else v for name, v in row.items()})
 
 

@@ -1,6 +1,6 @@
 """Simulated tomograms: sample, microscope, tilt series, reconstruction, data sets.
 
-acquisition.py     how a tilt series is taken, every quantity with its unit; random draws of it
+acquisition.py     how a tilt series is taken, every quantity with its unit; random draws of it; per_tilt.py a real series
 building.py        a whole sample from its settings; sample.py, ice.py, molecules.py, membranes.py, filaments.py,
                    furniture.py its parts
 gridding.py        projection along tilts and back-projection (non-uniform FFT)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tomotwin_core.errors import UserError
 from tomotwin_core.simulation.detector import DetectorName
+from tomotwin_core.simulation.per_tilt import PerTilt
 
 Scheme = Literal["dose-symmetric", "bidirectional", "continuous"]
 Filter = Literal["ramp", "shepp-logan", "cosine", "hamming", "hann", "gaussian"]
@@ -67,6 +68,8 @@ class Acquisition:
     filter : of the weighted back-projection; gaussian is the ramp up to 0.35 cycles per pixel that falls off beyond, as
     IMOD's default.
     sirt_iterations : weighting that looks like so many iterations of SIRT; 0 for none.
+    per_tilt : a real series, tilt by tilt. Then its angles count and not tilt_min_deg to missing_tilts_deg, and of exposures,
+    defocus and astigmatism what it knows; the scheme still orders exposures that it does not.
     """
 
     tilt_min_deg: float = -60.0
@@ -96,8 +99,11 @@ class Acquisition:
     tilt_axis_error_deg: float = 0.2
     filter: Filter = "ramp"
     sirt_iterations: int = 0
+    per_tilt: PerTilt | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.per_tilt, PerTilt | None):  # as stored in JSON
+            object.__setattr__(self, "per_tilt", PerTilt.of_record(self.per_tilt))
         if not (-85 <= self.tilt_min_deg < self.tilt_max_deg <= 85 and 0.1 <= self.tilt_step_deg <= 20):
             raise UserError(
                 f"tilts {self.tilt_min_deg} to {self.tilt_max_deg} by {self.tilt_step_deg} degrees: "
@@ -117,16 +123,34 @@ class Acquisition:
                 )
         if not self._recorded.any():
             raise UserError("missing_tilts_deg lists all tilts: one at least must be left")
+        if self.per_tilt is not None and not ((self.defoci_um > 0) & (self.defoci_um <= 25)).all():
+            raise UserError(
+                f"underfocus of {self.defoci_um.min():g} to {self.defoci_um.max():g} um over the tilts: all must lie within 0 to 25"
+            )
 
     @property
     def tilts_deg(self) -> np.ndarray:
         """Angles of the recorded tilts in rising order, (n_tilts,)."""
-        return self._planned_tilts_deg[self._recorded]
+        return self._exposed_tilts_deg[self._recorded]
 
     @property
     def dose_per_tilt_e_per_A2(self) -> float:
         """Exposure of one tilt: the dose over all planned tilts."""
-        return self.dose_e_per_A2 / len(self._planned_tilts_deg)
+        return self.dose_e_per_A2 / len(self._exposed_tilts_deg)
+
+    @property
+    def doses_e_per_A2(self) -> np.ndarray:
+        """Exposure of each recorded tilt, (n_tilts,)."""
+        if self.per_tilt and self.per_tilt.dose_e_per_A2:
+            return np.array(self.per_tilt.dose_e_per_A2)
+        return np.full(len(self.tilts_deg), self.dose_per_tilt_e_per_A2)
+
+    @property
+    def defoci_um(self) -> np.ndarray:
+        """Underfocus of each recorded tilt at the tilt axis, (n_tilts,)."""
+        if self.per_tilt and self.per_tilt.defocus_offset_um:
+            return self.defocus_um + np.array(self.per_tilt.defocus_offset_um)
+        return np.full(len(self.tilts_deg), self.defocus_um)
 
     @property
     def exposure_order(self) -> np.ndarray:
@@ -136,7 +160,9 @@ class Acquisition:
     @property
     def exposure_before_e_per_A2(self) -> np.ndarray:
         """Accumulated exposure at the middle of each tilt, missing tilts included, in the order of `tilts_deg`."""
-        tilts = self._planned_tilts_deg
+        if self.per_tilt and self.per_tilt.exposure_e_per_A2:
+            return np.array(self.per_tilt.exposure_e_per_A2)
+        tilts = self._exposed_tilts_deg
         from_start = tilts - self.start_tilt_deg
         if self.scheme == "dose-symmetric":
             order = np.argsort(np.abs(from_start) + 1e-3 * (from_start < 0), kind="stable")
@@ -149,12 +175,18 @@ class Acquisition:
         return ((rank + 0.5) * self.dose_per_tilt_e_per_A2)[self._recorded]
 
     @property
+    def _exposed_tilts_deg(self) -> np.ndarray:
+        return self._planned_tilts_deg if self.per_tilt is None else np.array(self.per_tilt.tilt_deg)
+
+    @property
     def _planned_tilts_deg(self) -> np.ndarray:
         count = int(np.floor((self.tilt_max_deg - self.tilt_min_deg) / self.tilt_step_deg + 1e-6)) + 1
         return self.tilt_min_deg + self.tilt_step_deg * np.arange(count)
 
     @property
     def _recorded(self) -> np.ndarray:
+        if self.per_tilt is not None:
+            return np.ones(len(self.per_tilt.tilt_deg), bool)
         tilts = self._planned_tilts_deg
         missing = np.array(self.missing_tilts_deg)
         return (np.abs(tilts[:, None] - missing) > 0.05 * self.tilt_step_deg).all(1)

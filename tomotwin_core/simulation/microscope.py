@@ -139,7 +139,10 @@ def _counted(
         path_vox = path_vox[:, None, None]
     else:
         path_vox = path_length_vox(ice, nz, tilts_deg, signal.shape[1], device)
-    electrons = acquisition.dose_per_tilt_e_per_A2 * voxel_size_A**2 * acquisition.dqe
+    electrons: float | torch.Tensor = acquisition.dose_per_tilt_e_per_A2 * voxel_size_A**2 * acquisition.dqe
+    if acquisition.per_tilt and acquisition.per_tilt.dose_e_per_A2:
+        counted = acquisition.doses_e_per_A2 * voxel_size_A**2 * acquisition.dqe
+        electrons = torch.as_tensor(counted, dtype=torch.float32, device=device)[:, None, None]
     unscattered = electrons * torch.exp(path_vox * (-0.1 * voxel_size_A / acquisition.inelastic_mfp_nm))
     mean = unscattered.mean(dim=(1, 2), keepdim=True)
     expected = (signal + 1).mul_(unscattered).clamp_min_(0.0)

@@ -44,14 +44,23 @@ def frequencies_per_A(width: int, ny: int, voxel_size_A: float, device: torch.de
 
 
 def contrast_transfer(
-    acquisition: Acquisition, width: int, ny: int, voxel_size_A: float, defocus_um: torch.Tensor
+    acquisition: Acquisition,
+    width: int,
+    ny: int,
+    voxel_size_A: float,
+    defocus_um: torch.Tensor,
+    tilts: slice = slice(None),
 ) -> torch.Tensor:
-    """CTF [n, width, ky] at n underfoci, negative at low frequency (protein dark), with or without a phase plate."""
+    """CTF [n, width, ky] at n underfoci, negative at low frequency (protein dark), with or without a phase plate.
+
+    tilts : which of the recorded ones the underfoci belong to, where each has an astigmatism of its own.
+    """
+    astigmatism, angle = _astigmatism(acquisition, defocus_um, tilts)
     # torch-ctf counts the angle from the last axis of an image, y here, and has underfocused protein bright.
     return -calculate_ctf_2d(
         defocus=defocus_um,
-        astigmatism=acquisition.astigmatism_um,
-        astigmatism_angle=90.0 - acquisition.astigmatism_angle_deg,
+        astigmatism=astigmatism,
+        astigmatism_angle=angle,
         voltage=acquisition.voltage_kV,
         spherical_aberration=acquisition.cs_mm,
         amplitude_contrast=acquisition.amplitude_contrast,
@@ -77,7 +86,8 @@ def filtered_by_ctf(
     nx : width in voxels of the sample that is tilted.  of_ctf : what of the CTF multiplies (the CTF itself, its sign).
 
     A tilted sample is nearer to the source on one side: at x' from the tilt axis in the image it lies x' tan(tilt) lower,
-    as tilts turn right-handed about y and electrons travel towards -z, and lower means more underfocus. Where that
+    as tilts turn right-handed about y and electrons travel towards -z, and lower means more underfocus (the other way
+    round where a real series has a `defocus_hand` of -1). Where that
     changes the CTF's phase at the Nyquist frequency by less than 0.5 rad at the edge of the sample, the CTF of the middle
     is taken for all of the image: at 10 A per voxel that is so up to half a micrometre of field at 60 degrees. Finer
     images are filtered for strips parallel to the tilt axis, so close that the phase changes by 0.5 rad from one to the
@@ -87,9 +97,10 @@ def filtered_by_ctf(
     width = spectra.shape[1]
     x = torch.fft.fftfreq(width, 1 / width, device=spectra.device) * voxel_size_A
     per_A_of_height = np.pi * wavelength_A(acquisition.voltage_kV) / (2 * voxel_size_A) ** 2
-    filtered = spectra * of_ctf(
-        contrast_transfer(acquisition, width, ny, voxel_size_A, _um(acquisition.defocus_um, spectra))
-    )
+    # One for all tilts, where each has none of its own.
+    own, hand = acquisition.per_tilt, acquisition.per_tilt.defocus_hand if acquisition.per_tilt else 1
+    defoci_um = acquisition.defoci_um if own else np.array([acquisition.defocus_um])
+    filtered = spectra * of_ctf(contrast_transfer(acquisition, width, ny, voxel_size_A, _um(defoci_um, spectra)))
     for index, tilt in enumerate(np.deg2rad(tilts_deg)):
         edge_A = nx * voxel_size_A / 2 * np.cos(tilt)
         phase = per_A_of_height * edge_A * abs(np.tan(tilt))
@@ -98,8 +109,10 @@ def filtered_by_ctf(
         steps = int(np.ceil(phase / _PHASE_LIMIT_RAD))
         image = torch.zeros(width, ny, device=spectra.device)
         for strip in range(-steps, steps + 1):
-            defocus_um = acquisition.defocus_um + strip / steps * edge_A * np.tan(tilt) * 1e-4
-            ctf = contrast_transfer(acquisition, width, ny, voxel_size_A, _um(defocus_um, spectra))[0]
+            middle_um = defoci_um[index] if own else acquisition.defocus_um
+            local_um = np.array([middle_um + hand * (strip / steps * edge_A * np.tan(tilt) * 1e-4)])
+            this = slice(index, index + 1)
+            ctf = contrast_transfer(acquisition, width, ny, voxel_size_A, _um(local_um, spectra), this)[0]
             place = (x / edge_A * steps).clamp(-steps, steps)
             weight = (1 - (place - strip).abs()).clamp_min(0)
             image += weight[:, None] * torch.fft.irfft2(spectra[index] * of_ctf(ctf), s=(width, ny))
@@ -144,5 +157,16 @@ def path_length_vox(
     return torch.fft.ifftshift(fine, dim=1)
 
 
-def _um(defocus_um: float, like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor([defocus_um], dtype=torch.float32, device=like.device)
+def _um(defoci_um: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(defoci_um.tolist(), dtype=torch.float32, device=like.device)
+
+
+def _astigmatism(
+    acquisition: Acquisition, like: torch.Tensor, tilts: slice
+) -> tuple[float | torch.Tensor, float | torch.Tensor]:
+    """Astigmatism (um) and its angle as torch-ctf counts it, one number or one for each tilt."""
+    own = acquisition.per_tilt
+    if own is None or not own.astigmatism_um or not own.astigmatism_angle_deg:
+        return acquisition.astigmatism_um, 90.0 - acquisition.astigmatism_angle_deg
+    size, angle = np.array(own.astigmatism_um)[tilts], 90.0 - np.array(own.astigmatism_angle_deg)[tilts]
+    return _um(size, like), _um(angle, like)

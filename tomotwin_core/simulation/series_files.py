@@ -60,9 +60,12 @@ def write_tilt_series(
 
 def _mdoc(stack: str, images: NDArray[np.float32], pixel_size_A: float, acquisition: Acquisition) -> str:
     _, ny, nx = images.shape
-    dose = acquisition.dose_per_tilt_e_per_A2
+    doses = acquisition.doses_e_per_A2
     # Missing tilts were exposed too: their dose and their time have passed.
-    prior = acquisition.exposure_before_e_per_A2 - dose / 2
+    prior = np.maximum(acquisition.exposure_before_e_per_A2 - doses / 2, 0)
+    order = np.round(prior / acquisition.dose_per_tilt_e_per_A2)
+    if acquisition.per_tilt:  # of uneven doses, too
+        order = np.argsort(np.argsort(prior, kind="stable"))
     lines = [
         f"PixelSpacing = {pixel_size_A:g}",
         f"Voltage = {acquisition.voltage_kV:g}",
@@ -76,16 +79,16 @@ def _mdoc(stack: str, images: NDArray[np.float32], pixel_size_A: float, acquisit
         f"[T =     Tilt axis angle = {_TILT_AXIS_DEG:g}, binning = 1  spot = 1  camera = 0]",
     ]
     for z, (tilt, image) in enumerate(zip(acquisition.tilts_deg, images, strict=True)):
-        time = _FIRST_EXPOSURE + round(prior[z] / dose) * _BETWEEN_EXPOSURES
+        time = _FIRST_EXPOSURE + int(order[z]) * _BETWEEN_EXPOSURES
         lines += [
             "",
             f"[ZValue = {z}]",
             f"TiltAngle = {tilt:.3f}",
             f"Magnification = {round(50000 / pixel_size_A)}",
             f"PixelSpacing = {pixel_size_A:g}",
-            f"ExposureDose = {dose:.6g}",
+            f"ExposureDose = {doses[z]:.6g}",
             f"PriorRecordDose = {prior[z]:.6g}",
-            f"Defocus = {-acquisition.defocus_um:g}",
+            f"Defocus = {-acquisition.defoci_um[z]:g}",
             f"TargetDefocus = {-acquisition.defocus_um:g}",
             f"RotationAngle = {_TILT_AXIS_DEG:g}",
             "Binning = 1",

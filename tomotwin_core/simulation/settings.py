@@ -51,6 +51,8 @@ _TILTS = (
 )
 _RECONSTRUCTION = ("filter", "sirt_iterations", "ctf_corrected", "dose_weighted")
 _RANDOM = ("seed", "draw")
+# Comes from a real series (--project), not from a file of settings.
+_NOT_IN_FILE = ("per_tilt",)
 _HEADING = """An experiment for `tomotwin simulate FILE.toml --out DIR`.
 What a file leaves out has its default; each is stated here."""
 
@@ -204,7 +206,7 @@ _Sample = _table(
 )
 _Microscope = _table(
     Acquisition,
-    _others(Acquisition, *_TILTS, *_RECONSTRUCTION),
+    _others(Acquisition, *_TILTS, *_RECONSTRUCTION, *_NOT_IN_FILE),
     {"defocus_um": tuple[float, float]},
     {"defocus_um": _DEFOCUS_UM},
 )

@@ -4,7 +4,8 @@ A folder of them holds
 
     particles.star           one row for each: box, missing wedge, place in its tomogram, orientation, shift, score
     TOMOGRAM/000001.mrc      boxes, protein bright, mean 0 and deviation 1 outside the particle, as RELION wants them
-    wedge_48.mrc             what the tilts have measured: 1 where they have, 0 in the missing wedge, frequency 0 at n // 2
+    wedge_48.mrc             what the tilts have measured: 1 where they have, 0 in the missing wedge, frequency 0 at n // 2;
+                             wedge_48_TOMOGRAM.mrc where tomograms have other tilts each
 
     relion_reconstruct --i particles.star --o average.mrc --ctf --3d_rot          the average, weighted by the wedges
     relion_refine --i particles.star --o run --ref average.mrc --ctf --K 2 --skip_align --ini_high 40 ...
@@ -18,7 +19,7 @@ the particle itself does, it is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,11 @@ class Cut:
 
 
 def cut(
-    tomograms: Sequence[tuple[TomogramSource, Coordinates]], folder: Path, settings: CutSettings, **made_by: object
+    tomograms: Sequence[tuple[TomogramSource, Coordinates]],
+    folder: Path,
+    settings: CutSettings,
+    tilt_ranges: Mapping[str, tuple[float, float]] | None = None,
+    **made_by: object,
 ) -> Cut:
     """Write the subtomograms of all picks, and the files beside them.
 
@@ -85,6 +90,9 @@ def cut(
     folder : Path
         Where; `particles.star` appears last, when all boxes are there.
     settings : CutSettings
+    tilt_ranges : mapping, optional
+        Least and greatest tilt (degrees) of tomograms by name, before those of the settings; where they differ, each
+        tomogram has a wedge of its own.
     made_by
         What made them, for the file's record.
 
@@ -98,9 +106,8 @@ def cut(
         raise UserError(
             f"the tomograms have voxels of {', '.join(f'{s:g}' for s in sorted(sizes))} A: cut those of one size at a time"
         )
-    wedge = f"wedge_{settings.box_vox}.mrc"
     size_A = tomograms[0][0].voxel_size_A
-    write_mrc(folder / wedge, missing_wedge(settings.box_vox, settings.tilt_min_deg, settings.tilt_max_deg), size_A)
+    wedges = _wedges([source.name for source, _ in tomograms], folder, settings, tilt_ranges or {}, size_A)
     particles: dict[str, list[str]] = {}
     tables, left_out = [], 0
     for source, picks in progress(tomograms, desc="cutting", unit="tomograms"):
@@ -116,7 +123,7 @@ def cut(
             box = _box(source, middle, kept, settings)
             write_mrc(folder / name, _shifted(box, middle - xyz) if settings.centre else box, size_A)
         at = kept.xyz if settings.centre else middles[within].astype(float)
-        append(particles, _columns(kept, names, wedge, at))
+        append(particles, _columns(kept, names, wedges[source.name], at))
     if not sum(map(len, tables)):
         raise UserError("there is no pick whose particle lies within its tomogram: nothing is cut out")
     optics = {
@@ -134,6 +141,24 @@ def cut(
     with atomic_path(folder / PARTICLES_FILE) as temporary:
         temporary.write_text(head(tables, provenance(**made_by)) + text)
     return Cut(sum(map(len, tables)), left_out)
+
+
+def _wedges(
+    names: Sequence[str],
+    folder: Path,
+    settings: CutSettings,
+    tilt_ranges: Mapping[str, tuple[float, float]],
+    voxel_size_A: float,
+) -> dict[str, str]:
+    """Write the wedges; the file of each tomogram, by name: one for all where their tilts have the same range."""
+    ranges = {name: tilt_ranges.get(name, (settings.tilt_min_deg, settings.tilt_max_deg)) for name in names}
+    alike = len(set(ranges.values())) == 1
+    files = {}
+    for name, (low, high) in ranges.items():
+        files[name] = f"wedge_{settings.box_vox}.mrc" if alike else f"wedge_{settings.box_vox}_{name}.mrc"
+        if not alike or len(files) == 1:
+            write_mrc(folder / files[name], missing_wedge(settings.box_vox, low, high), voxel_size_A)
+    return files
 
 
 def missing_wedge(box_vox: int, tilt_min_deg: float, tilt_max_deg: float) -> NDArray[np.float32]:
@@ -200,7 +225,7 @@ def _columns(
         "rlnTomoName": [word(picks.tomogram)] * n,
         "rlnMicrographName": [word(picks.tomogram)] * n,
         "rlnImageName": [word(name) for name in names],
-        "rlnCtfImage": [wedge] * n,
+        "rlnCtfImage": [word(wedge)] * n,
         "rlnOpticsGroup": ["1"] * n,
     }
     columns |= numbers(["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"], middles, ".4f")
