@@ -39,7 +39,7 @@ from tomotwin_core.verification.verifying import matching_size
 # Library molecules within so much of the diameter (natural logarithm), so many evenly over their masses, are tried at this angular
 # step; alignments begin from the best few of them.
 _ALIKE, _TRIED, _FIRST_STEP_DEG, _STARTS = 0.25, 24, 30.0, 3
-_ALIGNMENTS = 3
+_ALIGNMENTS, _OF_HALVES = 3, 2
 # Peaks of similarity beside the examples in the first alignment; the share of all that fits worst is left out.
 _FIRST_PEAKS, _MISFITS = 10, 0.3
 # Candidates of each target, and how many of the best are averaged.
@@ -143,13 +143,14 @@ class _Learning:
         return end.select(_fitting(end.correlation) | example)
 
     def _aligned_among_themselves(
-        self, name: str, copies: Copies, example: NDArray[np.bool_], starts: Mapping[tuple[str, float], Matcher]
-    ) -> Copies:
+        self, name: str, copies: Copies, example: NDArray[np.bool_], starts: Mapping[tuple[str, float], Matcher],
+        begins: int = _STARTS,
+    ) -> Copies:  # fmt: skip
         """From each of the library molecules that fit them best on; the alignment that fits its average best."""
         tried = [copies.aligned(starts[id_, self.sizes[name]], _REACH)[0] for id_ in _alike(self.diameters_A[name])]
         tried.sort(key=lambda one: -_fit(one.correlation))
         ends = []
-        for one in tried[:_STARTS]:
+        for one in tried[:begins]:
             for _ in range(_ALIGNMENTS):
                 density = self._averaged(name, one.select(_fitting(one.correlation) | example))
                 one = one.aligned(self._matcher(density, self.sizes[name], _FIRST_STEP_DEG), _REACH)[0]
@@ -211,7 +212,7 @@ class _Learning:
         others = peaks.select(np.flatnonzero((near < 0) & ~example)[_MANY:][: len(copies)])
         if not len(others):
             return others
-        return self._aligned_among_themselves(name, others, np.zeros(len(others), bool), starts)
+        return self._aligned_among_themselves(name, others, np.zeros(len(others), bool), starts, 1)
 
     def _agreement(self, name: str, copies: Copies) -> float:
         """To which detail, A, two halves of the copies agree that were aligned apart from each other, each to its own average."""
@@ -223,7 +224,7 @@ class _Learning:
         volumes = []
         for k in (0, 1):
             half, density = copies.select(np.arange(len(copies)) % 2 == k), coarse
-            for _ in range(_ALIGNMENTS):
+            for _ in range(_OF_HALVES):
                 half = half.aligned(self._matcher(density, size, step), _REACH)[0]
                 density = self._averaged(name, half)
             volumes.append(self._average(name, half))
