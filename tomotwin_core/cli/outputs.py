@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 # Options that name one file each, by command.
-_FILES = {
+_FILES: dict[str, tuple[str, ...]] = {
     "simulate": ("write_settings",),
     "train": ("write_settings",),
     "reference": ("out",),
@@ -22,7 +22,7 @@ _FILES = {
     "evaluate": ("out", "by_tomogram", "curves", "matches", "plot", "picture"),
 }
 # Options that name a folder which one run fills.
-_FOLDERS = {"extract": ("out",)}
+_FOLDERS: dict[str, tuple[str, ...]] = {"extract": ("out",)}
 
 
 @contextmanager
