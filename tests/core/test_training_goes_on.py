@@ -21,7 +21,7 @@ from tomotwin_core.training.trainer import Trainer
 INVENTING = replace(STREAM, invented=0.5)
 
 
-def plan_with(workers: int, steps: int = 6) -> TrainingPlan:
+def plan_with(workers: int, steps: int = 4) -> TrainingPlan:
     return replace(with_steps(PLAN, steps=steps, checkpoint_every=1, reuse=2, buffer=3, workers=workers), stream=INVENTING)
 
 
@@ -42,17 +42,21 @@ def test_the_live_stream_goes_on_at_any_step_with_the_pairs_of_a_run_that_was_no
     assert not same(next(source.pairs(0, 1)), whole[0]), "another process sees others"
 
 
-@pytest.mark.parametrize("stopped_after", [1, 2, 3, 5])
+@pytest.fixture(scope="module")
+def at_once(library: DensityLibrary, tmp_path_factory: pytest.TempPathFactory) -> Trainer:  # noqa: F811
+    trainer = Trainer(tmp_path_factory.mktemp("once"), plan_with(0), LiveSource(library, plan_with(0)))
+    assert trainer.run()
+    return trainer
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
 def test_a_run_on_the_live_stream_that_was_stopped_gives_the_weights_of_one_that_was_not(
     library: DensityLibrary,  # noqa: F811
+    at_once: Trainer,
     tmp_path: Path,
     stopped_after: int,
 ) -> None:
-    at_once, parts = (Trainer(tmp_path / name, plan_with(0), LiveSource(library, plan_with(0))) for name in ("once", "parts"))
-    assert at_once.run()
-    parts.plan = plan_with(0, stopped_after)
-    parts.settings = parts.plan.training
-    parts.run()
+    Trainer(tmp_path / "parts", plan_with(0, stopped_after), LiveSource(library, plan_with(0))).run()
     resumed = Trainer(tmp_path / "parts", plan_with(0), LiveSource(library, plan_with(0)))
     assert resumed.step == stopped_after and resumed.run()
     for (name, a), b in zip(at_once.average.module.state_dict().items(), resumed.average.module.state_dict().values(), strict=True):

@@ -106,7 +106,7 @@ class MiniTomogramStream(Dataset[tuple[MiniTomogram, MiniTomogram]]):
         rng = np.random.default_rng((self.settings.seed, 0, number))
         lane, turn = number % self.lanes, number // self.lanes
         self._molecules.series = lane
-        cast = self._cast(rng, self._molecules, lane, turn // self._together)
+        cast = self._cast(rng, self._molecules, lane, turn)
         return self._mini(cast, self._molecules, rng), self._mini(cast, self._molecules, rng)
 
     @cached_property
@@ -140,14 +140,15 @@ class MiniTomogramStream(Dataset[tuple[MiniTomogram, MiniTomogram]]):
                 break
         return chosen
 
-    def _cast(self, rng: np.random.Generator, molecules: Molecules, lane: int, series: int) -> dict[str, _Member]:
+    def _cast(self, rng: np.random.Generator, molecules: Molecules, lane: int, turn: int) -> dict[str, _Member]:
         """One pair's species by name: some of the library and some of a series of invented ones, none made of a molecule that is
         there itself, or looks like one, or that another is made of."""
         chosen = self.draw_species(rng)
         entries = [self.library.entries[self.species[i]] for i in chosen]
         cast = {e.id: _Member(i, e.mass_kDa, e.diameter_A) for i, e in zip(chosen, entries, strict=True)}
         taken = {e.id for e in entries}.union(*(e.lookalikes for e in entries))
-        for number in rng.permutation(_AT_HAND if self._invented else 0):
+        series, place = divmod(turn, self._together)
+        for number in self._in_turn(lane, series, place * self._invented):
             if len(cast) >= self.settings.species:
                 break
             made = self._made(molecules, lane, series, int(number))
@@ -155,6 +156,13 @@ class MiniTomogramStream(Dataset[tuple[MiniTomogram, MiniTomogram]]):
                 cast[made.name] = _Member(INVENTED + int(number), made.density.mass_kDa, made.density.diameter_A)
                 taken.update(made.parents)
         return cast
+
+    def _in_turn(self, lane: int, series: int, served: int) -> NDArray[np.intp]:
+        """Numbers of a series' invented molecules, those first whose turn it is when so many have served: all do about equally often,
+        each time in other company."""
+        cycle, start = divmod(served, _AT_HAND)
+        rng = np.random.default_rng((self.settings.seed, 2, lane, series, cycle))
+        return np.roll(rng.permutation(_AT_HAND), -start)
 
     def _made(self, molecules: Molecules, lane: int, series: int, number: int) -> Invented | None:
         """An invented molecule of a series, made when it is first asked for; the series before goes."""
