@@ -30,6 +30,9 @@ _REFUSALS = {
     errno.ENAMETOOLONG, errno.EFBIG, errno.ELOOP, errno.EIO, errno.ESTALE,
 }  # fmt: skip
 
+# Complete results of a folder on their way into it, and the file in there that names them.
+_READY, _NAMES = ".ready-results", ".names"
+
 _LIBRARIES = ("numpy", "scipy", "torch", "zarr", "mrcfile", "starfile", "gemmi", "safetensors")
 
 
@@ -115,29 +118,53 @@ def replaced_results(folder: Path, record: str, names: Sequence[str]) -> Iterato
     record : the file that says what the results are; without it there are none. It goes first and comes last, so that old
     results never stand beside new ones unnoticed.  names : of the other files and folders of results. Old ones that have no
     successor go, whatever else is in the folder stays.
+
+    The new ones are complete, under one name, before the first old one goes: a run that is killed in between leaves them so, and
+    `finish_replacing` puts them in place.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    finish_replacing(folder, record, names)
     ours = any(os.path.lexists(folder / name) for name in (record, *names) if Path(name).suffix)
     for name in names:
-        if not ours and not Path(name).suffix and (folder / name).is_dir():
+        if not ours and not Path(name).suffix and os.path.lexists(folder / name):
             raise UserError(f"{folder / name} cannot be written: it is there already and no result of tomotwin; choose another place.")
     with require_writable(folder):
         new = folder / f".part-{uuid.uuid4().hex[:8]}-results"
         new.mkdir()
         try:
             yield new
-            (folder / record).unlink(missing_ok=True)
-            old = folder / f".old-{uuid.uuid4().hex[:8]}-results"
-            old.mkdir()
-            for name in names:
-                if ours and os.path.lexists(folder / name):
-                    os.replace(folder / name, old / name)
-                if os.path.lexists(new / name):
-                    os.replace(new / name, folder / name)
-            os.replace(new / record, folder / record)
-            remove(old)
+            (new / _NAMES).write_text(json.dumps([name for name in names if os.path.lexists(new / name)]))
+            os.replace(new, folder / _READY)
         finally:
             remove(new)
+        try:
+            finish_replacing(folder, record, names)
+        except BaseException:  # a signal, most likely: who is asked to end has a moment for this
+            finish_replacing(folder, record, names)
+            raise
+
+
+def is_half_replaced(folder: Path) -> bool:
+    """Whether a run was killed while it put its results in the place of others; only who holds the folder's lock knows for sure."""
+    return (folder / _READY).is_dir()
+
+
+def finish_replacing(folder: Path, record: str, names: Sequence[str]) -> None:
+    """Put complete results in place, those of a run that was killed meanwhile too; done twice it changes nothing."""
+    ready = folder / _READY
+    if not ready.is_dir():
+        return
+    with require_writable(folder):
+        if (ready / record).exists():  # what is moved last
+            coming = json.loads((ready / _NAMES).read_text())
+            (folder / record).unlink(missing_ok=True)
+            for name in names:
+                if name not in coming or (os.path.lexists(ready / name) and (folder / name).is_dir()):
+                    remove(folder / name)
+                if os.path.lexists(ready / name):
+                    os.replace(ready / name, folder / name)
+            os.replace(ready / record, folder / record)
+        remove(ready)
 
 
 def remove(path: Path) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import errno
 import glob
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -42,6 +42,15 @@ def alone_at(output: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
 
 
 @contextmanager
+def alone_at_all(outputs: Iterable[Path]) -> Iterator[None]:
+    """Hold the locks of several files at once, or of none: in the order of their names, so that two runs do not wait for each other."""
+    with ExitStack() as stack:
+        for output in sorted(set(outputs)):
+            stack.enter_context(alone_at(output))
+        yield
+
+
+@contextmanager
 def alone_in(folder: Path, owns: tuple[str, ...] = ()) -> Iterator[None]:
     """Hold the lock of a folder that one run fills; the folder is made.
 
@@ -63,23 +72,23 @@ def clear_leftovers(folder: Path, *names: str) -> None:
 
 @contextmanager
 def _held(file: Path, output: Path, patience_s: float) -> Iterator[None]:
-    with require_writable(file):
+    with require_writable(output):
         made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = _acquired(file, output, patience_s)
-    refused = False
+    failed = False
     try:
         yield
-    except UserError:
-        refused = True
+    except BaseException:
+        failed = True
         raise
     finally:
         if not isinstance(lock, SoftFileLock):
             with suppress(OSError):  # while it is held: who waits for it sees that it is gone, and makes another
                 file.unlink()
         lock.release()
-        with suppress(OSError):  # a call that was refused leaves no empty folder either
-            for folder in made if refused else ():
+        with suppress(OSError):  # a call that failed leaves no empty folder either
+            for folder in made if failed else ():
                 folder.rmdir()
 
 

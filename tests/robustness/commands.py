@@ -61,7 +61,7 @@ def still_running(session: int) -> list[int]:
 
 def unfinished(folder: Path) -> list[Path]:
     """What must not stay behind."""
-    return [p for p in folder.rglob(".*") if p.name.startswith((".part-", ".old-", ".lock"))]
+    return [p for p in folder.rglob(".*") if p.name.startswith((".part-", ".old-", ".lock", ".ready-"))]
 
 
 def state_of(folder: Path) -> dict[str, str]:

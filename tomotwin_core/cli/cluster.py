@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from tomotwin_core.clustering.candidates import CandidateSettings
+    from tomotwin_core.clustering.output import settle
     from tomotwin_core.clustering.run import ClusterSettings
     from tomotwin_core.errors import UserError
     from tomotwin_core.locks import alone_in
@@ -80,6 +81,8 @@ def run(options: argparse.Namespace) -> None:
     settings = ClusterSettings(
         CandidateSettings(salience=options.salience), options.fewest, options.fast_map, use_seed(options)
     )
+    for path in options.inputs:
+        settle(path)
     with alone_in(options.out, ("results",)):
         _run(settings, options)
 

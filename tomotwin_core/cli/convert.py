@@ -55,9 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from tomotwin_core.coordinates import FORMATS, Coordinates, write_coordinates, write_folder
+    from tomotwin_core.coordinates import FORMATS, Coordinates, files_in_folder, write_coordinates
     from tomotwin_core.coordinates.star import StarFormat
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at_all
 
     to = options.to_voxel_size
     if to is not None and not 0.1 <= to <= 45:
@@ -79,13 +80,13 @@ def run(options: argparse.Namespace) -> None:
         for path in _into_project(options, tables, format, sources):
             print(path)
         return
-    if options.out.name.lower().endswith(handler.endings):
-        write_coordinates(options.out, tables, format, converted_from=sources)
-        written = [options.out]
-    else:
-        written = write_folder(options.out, tables, format, converted_from=sources)
-    for path in written:
-        print(path)
+    parts: dict[Path, Coordinates | list[Coordinates]] = {options.out: tables}
+    if not options.out.name.lower().endswith(handler.endings):
+        parts = dict(files_in_folder(options.out, tables, format))
+    with alone_at_all(parts):
+        for path, part in parts.items():
+            write_coordinates(path, part, format, converted_from=sources)
+            print(path)
     print(f"{sum(map(len, tables))} positions in {len(tables)} tomogram{'s' * (len(tables) != 1)}")
 
 
@@ -106,8 +107,9 @@ def _into_project(
     if not isinstance(format, StarFormat):  # --to-voxel-size has set one up otherwise
         format = replace(STAR_FORMATS["relion5"], tilt_series_pixel_size_A=pixel_size_A)
     out = options.out if options.out.name.lower().endswith(".star") else options.out / "particles.star"
-    write_coordinates(out, named, format, converted_from=sources)
-    return [out, write_optimisation_set(out, options.project)]
+    with alone_at_all([out]):
+        write_coordinates(out, named, format, converted_from=sources)
+        return [out, write_optimisation_set(out, options.project)]
 
 
 def _opened(path: Path, voxel_size_A: float | None) -> TomogramSource:

@@ -18,6 +18,7 @@ from types import FrameType
 
 from tomotwin_core import __version__
 from tomotwin_core.cli.given import require_sense
+from tomotwin_core.cli.outputs import alone_with_outputs
 from tomotwin_core.cli.refusals import open_streams, refusal, say, silence
 from tomotwin_core.errors import UserError
 
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _allow_many_files()
             options = build_parser().parse_args(arguments)
             require_sense(options)
-            options.run(options)
+            with alone_with_outputs(options):
+                options.run(options)
             sys.stdout.flush()
     except UserError as error:
         say("tomotwin: error: " + str(error).replace("\n", " "))

@@ -87,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
     from tomotwin_core.coordinates import tables_in
     from tomotwin_core.errors import UserError
     from tomotwin_core.files import atomic_path
+    from tomotwin_core.locks import alone_at
     from tomotwin_core.structures import load_density
     from tomotwin_core.subtomograms.orienting import OrientingSettings
     from tomotwin_core.tomogram import open_tomogram
@@ -106,7 +107,9 @@ def run(options: argparse.Namespace) -> None:
     rows: list[dict[str, object]] = []
     for table in sorted(tables, key=lambda t: t.tomogram):
         name = table.tomogram
-        rows += _one(tomograms[name], table, densities, taken[name], settings, seed, device, options)
+        path = options.out / f"{name}_oriented.star"
+        with alone_at(path):
+            rows += _one(path, tomograms[name], table, densities, taken[name], settings, seed, device, options)
     if options.summary:
         with atomic_path(options.summary) as temporary, open(temporary, "w", newline="") as file:
             names = ["tomogram", "target", "picks", "median", "background", "suggested"]
@@ -135,6 +138,7 @@ def named_references(references: Sequence[str], tables: Sequence[Coordinates]) -
 
 
 def _one(
+    path: Path,
     source: TomogramSource,
     picks: Coordinates,
     densities: dict[str, Density],
@@ -144,7 +148,7 @@ def _one(
     device: str,
     options: argparse.Namespace,
 ) -> list[dict[str, object]]:
-    """Orient all picks of a tomogram, write them, and say what was found."""
+    """Orient all picks of a tomogram, write them to `path`, and say what was found."""
     from dataclasses import asdict
 
     import numpy as np
@@ -153,7 +157,6 @@ def _one(
     from tomotwin_core.files import fingerprint
     from tomotwin_core.subtomograms.orienting import orient_with_background
 
-    path = options.out / f"{source.name}_oriented.star"
     table_path = path.with_suffix(".json")
     made_of = fingerprint(
         tomogram={"voxel_size_A": source.voxel_size_A, "modified": source.path.stat().st_mtime},

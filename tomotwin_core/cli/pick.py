@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tomotwin_core.cli.options import add_format, require_distinct, require_none_failed, told
+
+if TYPE_CHECKING:
+    from tomotwin_core.coordinates import Coordinates
 
 HELP = "keep the peaks above the threshold"
 
@@ -45,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from tomotwin_core.coordinates import read_coordinates, write_folder
+    from tomotwin_core.coordinates import files_in_folder, read_coordinates
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at_all
     from tomotwin_core.picking import load_references, pick
     from tomotwin_core.picking.overview import summarised, write_curves, write_summary
 
@@ -64,16 +69,12 @@ def run(options: argparse.Namespace) -> None:
     tables.sort(key=lambda t: t.tomogram)
     require_distinct([t.tomogram for t in tables], "peaks files")
     sources = _sources(options, [t.tomogram for t in tables])
-    rows, kept = [], []
-    for peaks in tables:
-        picks, used = pick(peaks, threshold, calibrated, options.fdr)
-        written = write_folder(options.out, [picks], options.format, "_picks", thresholds=used)
-        counts = ", ".join(
-            f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items()
-        )
-        print(f"{', '.join(map(str, written))}: {len(picks)} picks ({counts or 'no peaks'})")
-        rows += summarised(peaks, picks, used)
-        kept.append(picks)
+    picked = [pick(peaks, threshold, calibrated, options.fdr) for peaks in tables]
+    files = [files_in_folder(options.out, [picks], options.format, "_picks") for picks, _ in picked]
+    with alone_at_all(path for parts in files for path in parts):
+        for (picks, used), parts in zip(picked, files, strict=True):
+            _write(picks, used, parts, options.format)
+    rows = [row for peaks, (picks, used) in zip(tables, picked, strict=True) for row in summarised(peaks, picks, used)]
     if options.summary:
         write_summary(options.summary, rows)
         print(options.summary)
@@ -83,9 +84,18 @@ def run(options: argparse.Namespace) -> None:
     if options.contact_sheet:
         from tomotwin_core.evaluation.contact_sheet import contact_sheet
 
-        contact_sheet([(sources[picks.tomogram], picks) for picks in kept], options.contact_sheet)
+        contact_sheet([(sources[picks.tomogram], picks) for picks, _ in picked], options.contact_sheet)
         print(options.contact_sheet)
     require_none_failed(failed, len(options.peaks), "picked")
+
+
+def _write(picks: Coordinates, used: dict[str, float], parts: dict[Path, Coordinates], format: str) -> None:
+    from tomotwin_core.coordinates import write_coordinates
+
+    for path, part in parts.items():
+        write_coordinates(path, part, format, thresholds=used)
+    counts = ", ".join(f"{label} {int((picks.label == label).sum())} at {value:.3f}" for label, value in used.items())
+    print(f"{', '.join(map(str, parts))}: {len(picks)} picks ({counts or 'no peaks'})")
 
 
 def _sources(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:

@@ -75,8 +75,9 @@ def run(options: argparse.Namespace) -> None:
     )
     for field in fields if options.peaks else []:
         path = options.peaks / f"{field.tomogram}_peaks.star"
-        peaks = locate(field, new)
-        write_coordinates(path, peaks, model_hash=field.model_hash, references=str(options.out))
+        with alone_at(path):
+            peaks = locate(field, new)
+            write_coordinates(path, peaks, model_hash=field.model_hash, references=str(options.out))
         print(f"{path}: {len(peaks)} peaks")
 
 

@@ -32,11 +32,22 @@ def clusters_folder_of(paths: Sequence[Path]) -> Path | None:
     from tomotwin_view.cluster_files import is_clusters_folder
 
     folders = [path for path in paths if path.is_dir()]
+    for path in folders:
+        _settled(path)
     if not folders:
         return None
     if len(folders) > 1 or not is_clusters_folder(str(folders[-1])):
         raise UserError(f"{folders[-1]} is no folder of `tomotwin cluster`: give one such folder, or tomograms and --picks.")
     return folders[0]
+
+
+def _settled(folder: Path) -> None:
+    from tomotwin_core.files import is_half_replaced
+
+    if is_half_replaced(folder):
+        from tomotwin_core.clustering.output import settle
+
+        settle(folder)
 
 
 def view_clusters(folder: Path, options: argparse.Namespace) -> None:

@@ -29,7 +29,8 @@ from tomotwin_core.clustering.scene import FILE, Scene
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.coordinates.starblocks import append, head, loop, numbers, word
 from tomotwin_core.errors import UserError
-from tomotwin_core.files import atomic_path, provenance, replaced_results
+from tomotwin_core.files import atomic_path, finish_replacing, is_half_replaced, provenance, replaced_results
+from tomotwin_core.locks import alone_in
 from tomotwin_core.progress import progress
 from tomotwin_core.side_by_side import side_by_side
 from tomotwin_core.tomogram import write_mrc
@@ -106,6 +107,13 @@ def _write_averages(folder: Path, proposals: Sequence[Proposal], averages: Mappi
             gallery(averages[p.name], p, folder / str(p.gallery))
         written.append(p)
     return written
+
+
+def settle(folder: Path) -> None:
+    """Finish what a run left that was killed while it put new results in the place of old ones; UserError where one is at it."""
+    if is_half_replaced(folder):
+        with alone_in(folder):
+            finish_replacing(folder, CLUSTERS, RESULTS)
 
 
 def read_members(folder: Path) -> dict[str, list[int]]:

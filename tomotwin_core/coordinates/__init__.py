@@ -19,6 +19,7 @@ is the array element [z, y, x]. Positions are float64 throughout.
 from tomotwin_core.coordinates.files import (
     ENDINGS,
     FORMATS,
+    files_in_folder,
     read_all_coordinates,
     read_coordinates,
     write_coordinates,
@@ -44,6 +45,7 @@ __all__ = [
     "UNDECIDED",
     "Coordinates",
     "centred_A_from_voxels",
+    "files_in_folder",
     "grid_from_voxels",
     "placed_coordinates",
     "read_all_coordinates",

@@ -172,11 +172,24 @@ def write_folder(
     suffix: str = "",
     **settings: Any,
 ) -> list[Path]:
-    """Write every tomogram's positions into a folder, in as many files as the format asks for.
+    """Write every tomogram's positions into a folder, in as many files as the format asks for; returns those files.
+
+    Which they are, and what is left out, says `files_in_folder`.
+    """
+    parts = files_in_folder(folder, tables, format, suffix)
+    for file, part in parts.items():
+        write_coordinates(file, part, format, **settings)
+    return list(parts)
+
+
+def files_in_folder(
+    folder: str | os.PathLike[str], tables: Sequence[Coordinates], format: str | Format, suffix: str = ""
+) -> dict[Path, Coordinates]:
+    """The files that hold every tomogram's positions in a folder, and what stands in each.
 
     A file is called TOMOGRAM + suffix + ending; where the format has a place for one target only and there are several,
     TOMOGRAM_TARGET + suffix + ending; copick's stand as in a folder ExperimentRuns. What a person rejected is left out
-    where only our own format could say so. Returns the files.
+    where only our own format could say so. UserError where two would be called alike.
     """
     handler = _handler(format)
     labels = sorted({str(label) for table in tables for label in np.unique(table.label)})
@@ -195,9 +208,7 @@ def write_folder(
                 # Blanks and the like become dashes in names of files.
                 raise UserError(f"{file} would hold both {parts[file][0]} and {name}: give one of them another name.")
             parts[file] = name, part
-    for file, (_, part) in parts.items():
-        write_coordinates(file, part, format, **settings)
-    return list(parts)
+    return {file: part for file, (_, part) in parts.items()}
 
 
 def _handler(format: str | Format) -> Format:

@@ -23,6 +23,7 @@ from tomotwin_core import __version__
 from tomotwin_core.embedding.field import EmbeddingField
 from tomotwin_core.errors import UserError
 from tomotwin_core.files import atomic_path
+from tomotwin_core.locks import alone_at_all
 from tomotwin_core.progress import progress
 
 _SAMPLES = 20_000
@@ -67,6 +68,7 @@ def write_colours(field: EmbeddingField, axes: ColourAxes, out: Path) -> list[Pa
     i * 20 A from the tomogram's first voxel), slab by slab."""
     paths = [out / f"{field.tomogram}_pca{number}.mrc" for number in (1, 2, 3)]
     with ExitStack() as stack:
+        stack.enter_context(alone_at_all(paths))
         # Left in the reverse order: a map is closed before it takes its name.
         temporary = [stack.enter_context(atomic_path(path)) for path in paths]
         maps = [stack.enter_context(mrcfile.new_mmap(str(t), field.shape, mrc_mode=2)) for t in temporary]

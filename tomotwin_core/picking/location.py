@@ -3,7 +3,8 @@
 Every voxel belongs to the target that it matches best (competition). A peak is a local maximum of its target's
 similarity, moved by a fraction of a step to the centre of the hill about it; of two peaks of one target closer than its
 separation, and of two of different targets whose middles coincide, the better stays. Work goes layer by layer: a layer
-brings the last planes of the one before, so that every plane is judged with its neighbours on both sides.
+brings the last planes of the one before, so that every plane is judged with its neighbours on both sides, and where targets
+are many strip by strip of its rows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.spatial import cKDTree
 from tomotwin_core.coordinates import Coordinates
 from tomotwin_core.picking.discovery import false_discovery_rates, fisher_z
 from tomotwin_core.picking.references import ReferenceSet, require_same_model
-from tomotwin_core.picking.similarity import Field, similarity_layers
+from tomotwin_core.picking.similarity import Compare, Field, layers_to_compare, strips
 from tomotwin_core.regions import Region
 
 # Faces first: most places are no maximum, and one of six neighbours tells.
@@ -63,11 +64,11 @@ def locate(
     """All peaks of all targets in one tomogram, or in a region of it, in voxels of the original tomogram, best first."""
     settings = settings or LocationSettings()
     require_same_model(references, field.model_hash, field.tomogram)
-    layers = similarity_layers(field, references, settings.slab, settings.background and settings.competition)
+    layers, compare = layers_to_compare(field, references, settings.slab, settings.background and settings.competition)
     # Where wrong peaks lie is told by all of a target's peaks, low ones and lost ones.
     floating = any(t.calibration is not None and t.calibration.floating for t in references.targets)
     searched = replace(settings, min_score=-1.0) if floating else settings
-    peaks = peaks_in_layers(layers, searched, lost=floating)
+    peaks = peaks_in_layers(layers, searched, floating, compare, len(references.targets) + 1)
     peaks = peaks.select(peaks.target < len(references.targets))
     if region is not None:
         # Before suppression: what lies outside takes no one's place.
@@ -105,50 +106,88 @@ def peaks_of(similarity: np.ndarray, settings: LocationSettings) -> Peaks:
     return peaks_in_layers([(0, np.moveaxis(similarity, -1, 0))], settings)
 
 
-def peaks_in_layers(layers: Iterable[tuple[int, np.ndarray]], settings: LocationSettings, lost: bool = False) -> Peaks:
+def peaks_in_layers(
+    layers: Iterable[tuple[int, np.ndarray]],
+    settings: LocationSettings,
+    lost: bool = False,
+    compare: Compare | None = None,
+    count: int = 0,
+) -> Peaks:
     """Local maxima of consecutive layers (z0, similarity [target, z, y, x]); with `lost` in competition those too that another
-    target won."""
+    target won.
+
+    compare : makes similarities to `count` targets at most of layers of embeddings [number, z, y, x].
+    """
     found: list[Peaks] = []
     kept: np.ndarray | None = None
     start = judged = 0
     for z0, layer in layers:
         planes, start = (layer, z0) if kept is None else (np.concatenate([kept, layer], axis=1), z0 - kept.shape[1])
         end = max(planes.shape[1] - _REACH, judged - start)  # the last planes wait for their upper neighbours
-        found.append(_maxima(planes, start, judged - start, end, settings, lost))
+        found.append(_in_strips(planes, start, judged - start, end, settings, lost, compare, count))
         judged, kept = start + end, planes[:, -2 * _REACH :].copy()
     if kept is not None:
         start += planes.shape[1] - kept.shape[1]
-        found.append(_maxima(kept, start, judged - start, kept.shape[1], settings, lost))
+        found.append(_in_strips(kept, start, judged - start, kept.shape[1], settings, lost, compare, count))
+    return _joined(found)
+
+
+def _joined(found: list[Peaks]) -> Peaks:
     zyx, score, target = (np.concatenate([getattr(p, name) for p in found]) for name in ("zyx", "score", "target"))
-    return Peaks(zyx, score, target, np.concatenate([p.won for p in found]) if lost else None)
+    won = [p.won for p in found if p.won is not None]
+    return Peaks(zyx, score, target, np.concatenate(won) if won else None)
 
 
-def _maxima(planes: np.ndarray, start: int, low: int, high: int, settings: LocationSettings, lost: bool) -> Peaks:
-    """Local maxima in planes low to high of [target, z, y, x], whose plane 0 is plane `start` of the grid."""
-    judged = planes[:, low:high]
+def _in_strips(
+    planes: np.ndarray, start: int, low: int, high: int, settings: LocationSettings, lost: bool, compare: Compare | None, count: int
+) -> Peaks:
+    """Local maxima in planes low to high of [number, z, y, x], whose plane 0 is plane `start` of the grid."""
+    found, at = [], []
+    for y0, y1, above, similarity in strips(planes, compare, count, _REACH):
+        peaks, where = _maxima(similarity, (low, high), (y0 - above, y1 - above), (start, above, 0), settings, lost)
+        found.append(peaks)
+        at.append(where)
+    peaks, where = _joined(found), np.concatenate(at)
+    # The order is that of the whole layer, however it is cut: of two that score the same the first stays.
+    return peaks if len(found) == 1 else peaks.select(np.lexsort((*where.T[::-1], peaks.target)))
+
+
+def _maxima(
+    planes: np.ndarray, z: tuple[int, int], y: tuple[int, int], origin: tuple[int, int, int], settings: LocationSettings, lost: bool
+) -> tuple[Peaks, np.ndarray]:
+    """Local maxima in planes z[0] to z[1] and rows y[0] to y[1] of [target, z, y, x], whose first voxel is the grid's `origin`,
+    and their voxels (n, 3)."""
+    judged, first = planes[:, slice(*z), slice(*y)], (z[0], y[0], 0)
     best = judged.argmax(0) if settings.competition else None
-    zyx, scores, targets, won = [], [], [], []
+    zyx, scores, targets, won, at = [], [], [], [], []
     for index, values in enumerate(planes):
         candidate = judged[index] >= settings.min_score
         if best is not None and not lost:
             candidate &= best == index
-        where = np.argwhere(candidate) + (low, 0, 0)
-        score = values[tuple(where.T)]
-        # Beyond the faces a place is its own neighbour. Each comparison leaves fewer for the next.
-        for offset in _NEIGHBOURS:
-            higher = score >= _at(values, where, offset)
-            where, score = where[higher], score[higher]
-        # Where a tomogram is constant (padding, vacuum) so is the similarity: a million equal neighbours are no peaks.
-        lowest = np.min([_at(values, where, o) for o in _NEIGHBOURS], axis=0) if len(where) else score
-        where, score = where[score > lowest], score[score > lowest]
-        zyx.append(where + (start, 0, 0) + _to_the_centre(values, where))
+        where, score = _tops(values, np.argwhere(candidate) + first)
+        at.append(where + origin)
+        zyx.append(at[-1] + _to_the_centre(values, where))
         scores.append(score)
         targets.append(np.full(len(where), index))
         if lost:
-            taken = np.ones(len(where), bool) if best is None else best[tuple((where - (low, 0, 0)).T)] == index
+            taken = np.ones(len(where), bool) if best is None else best[tuple((where - first).T)] == index
             won.append(taken)
     own = np.concatenate(won) if lost else None
-    return Peaks(np.concatenate(zyx), np.concatenate(scores), np.concatenate(targets), own)
+    return Peaks(np.concatenate(zyx), np.concatenate(scores), np.concatenate(targets), own), np.concatenate(at)
+
+
+def _tops(values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of places (n, 3) that no neighbour exceeds, and their values."""
+    score = values[tuple(where.T)]
+    # Beyond the faces a place is its own neighbour. Each comparison leaves fewer for the next.
+    for offset in _NEIGHBOURS:
+        if not len(where):  # often, where targets are many: then nothing else is worth its time
+            return where, score
+        higher = score >= _at(values, where, offset)
+        where, score = where[higher], score[higher]
+    # Where a tomogram is constant (padding, vacuum) so is the similarity: a million equal neighbours are no peaks.
+    lowest = np.min([_at(values, where, o) for o in _NEIGHBOURS], axis=0)
+    return where[score > lowest], score[score > lowest]
 
 
 def _at(values: np.ndarray, where: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
@@ -217,6 +256,8 @@ def _to_the_centre(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     large particles' tops are flatter still: the flanks tell more of the centre than the top's curvature does.
     Of two opposite places neither counts where one lies beyond a face.
     """
+    if not len(where):
+        return np.zeros((0, 3))
     last = np.array(values.shape) - 1
     pairs = []
     for offset in _HILL:

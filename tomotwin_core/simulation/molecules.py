@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,16 +43,18 @@ class Molecules:
     """Densities prepared for one voxel size, handed out in random orientations.
 
     `variants` > 0 keeps that many turned copies of each molecule and hands them out again turned by the 24 rotations of the cube (exact on the grid):
-    the training stream's way, thousands of orientations at the price of a few.  0 interpolates every copy afresh.
+    the training stream's way, thousands of orientations at the price of a few. Which they are is told by `seed`, `series` and the
+    molecule's name, not by what was handed out before.  0 interpolates every copy afresh.
     """
 
-    def __init__(self, densities: Mapping[str, Density], voxel_size_A: float, variants: int = 0) -> None:
-        self.voxel_size_A = voxel_size_A
+    def __init__(self, densities: Mapping[str, Density], voxel_size_A: float, variants: int = 0, seed: int = 0) -> None:
+        self.voxel_size_A, self.seed = voxel_size_A, seed
+        self.series = 0
         self.densities: dict[str, Density] = {}
         self._smooth: dict[str, NDArray[np.float32]] = {}
         self._reach: dict[str, float] = {}
         self._variants = variants
-        self._kept: dict[str, list[RotatedCopy]] = {}
+        self._kept: dict[tuple[str, int], dict[int, RotatedCopy]] = {}
         for name, density in densities.items():
             self.add(name, density)
 
@@ -65,18 +68,21 @@ class Molecules:
         """Leave a molecule out again, with its kept copies."""
         for table in (self.densities, self._smooth, self._reach):
             del table[name]
-        self._kept.pop(name, None)
+        for key in [key for key in self._kept if key[0] == name]:
+            del self._kept[key]
 
     def copy(self, name: str, rng: np.random.Generator) -> RotatedCopy:
         """One copy of a molecule in a random orientation (uniform on SO(3)) and sub-voxel position."""
-        kept = self._kept.setdefault(name, [])
-        if len(kept) >= self._variants > 0:
-            return _turn_by_cube(kept[rng.integers(len(kept))], rng)
-        turned = self.turned(name, Rotation.random(random_state=rng).as_matrix(), rng.uniform(-0.5, 0.5, 3))
         if not self._variants:
-            return turned
-        kept.append(turned)
-        return _turn_by_cube(turned, rng)
+            return self._turned_at_random(name, rng)
+        kept, number = self._kept.setdefault((name, self.series), {}), int(rng.integers(self._variants))
+        if number not in kept:
+            own = np.random.default_rng((self.seed, self.series, zlib.crc32(name.encode()), number))
+            kept[number] = self._turned_at_random(name, own)
+        return _turn_by_cube(kept[number], rng)
+
+    def _turned_at_random(self, name: str, rng: np.random.Generator) -> RotatedCopy:
+        return self.turned(name, Rotation.random(random_state=rng).as_matrix(), rng.uniform(-0.5, 0.5, 3))
 
     def turned(self, name: str, rotation: NDArray[np.float64], offset_vox: NDArray[np.float64]) -> RotatedCopy:
         """One copy in a given orientation (x_sample = R x_reference), its centre `offset_vox` (x, y, z) off the middle

@@ -7,13 +7,16 @@ under two acquisitions.
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from tomotwin_core.coordinates import Coordinates, read_all_coordinates
@@ -43,8 +46,9 @@ class PairSource(Protocol):
 
 
 class LiveSource:
-    """Pairs of the live stream, each handed out `reuse` times in random order. The seed moves with the step, so that a
-    resumed run sees new tomograms. Without workers the simulation runs on `device`, with workers on the CPU."""
+    """Pairs of the live stream, each handed out `reuse` times in random order. What a step sees depends on its number alone: a
+    resumed run goes on with the pairs that it would have seen. Without workers the simulation runs on `device`, with workers on
+    the CPU."""
 
     def __init__(self, library: DensityLibrary, plan: TrainingPlan, device: str = "cpu") -> None:
         self.plan, self.library = plan, library
@@ -55,33 +59,60 @@ class LiveSource:
 
     def pairs(self, step: int, rank: int) -> Iterator[Pair]:
         s = self.plan.training
-        seeded = replace(self.plan.stream, seed=s.seed * 100003 + step + 10_000_019 * rank)
+        seeded = replace(self.plan.stream, seed=s.seed * 100003 + 10_000_019 * rank)
+
+        def order() -> Iterator[int]:
+            return in_use(s.reuse, s.buffer, np.random.default_rng((s.seed, 1, rank)))
+
         loader = DataLoader(
-            MiniTomogramStream(self.library, self.species, seeded, self.device),
+            MiniTomogramStream(self.library, self.species, seeded, self.device, max(s.workers, 1)),
             batch_size=None,
+            sampler=_first_uses(islice(order(), step, None)),
             num_workers=s.workers,
             prefetch_factor=4 if s.workers else None,
             worker_init_fn=_as_a_worker,
         )
-        return reused(iter(loader), s.reuse, s.buffer, np.random.default_rng((s.seed, step, 1, rank)))
+        return _handed_out(iter(loader), order(), step, s.reuse)
 
 
-def reused(fresh: Iterator[Pair], reuse: int, buffer: int, rng: np.random.Generator) -> Iterator[Pair]:
-    """Every item `reuse` times, at random out of the last `buffer` of them."""
-    waiting: list[tuple[Pair, int]] = []
-    for item in fresh:
-        waiting.append((item, reuse))
+def in_use(reuse: int, buffer: int, rng: np.random.Generator) -> Iterator[int]:
+    """The number of the pair that each step uses: every one `reuse` times, at random out of the last `buffer` of them."""
+    waiting: list[tuple[int, int]] = []
+    for number in count():
+        waiting.append((number, reuse))
         if len(waiting) < min(buffer, 2):
             continue
         for _ in range(reuse if len(waiting) >= buffer else reuse - 1):
             pick = int(rng.integers(len(waiting)))
-            pair, left = waiting[pick]
-            yield pair
-            waiting[pick] = (pair, left - 1)
+            chosen, left = waiting[pick]
+            yield chosen
+            waiting[pick] = (chosen, left - 1)
             if left == 1:
                 waiting.pop(pick)
             if not waiting:
                 break
+
+
+def _first_uses(order: Iterator[int]) -> Iterator[int]:
+    """Every number where it comes first."""
+    seen: set[int] = set()
+    for number in order:
+        if number not in seen:
+            seen.add(number)
+            yield number
+
+
+def _handed_out(fresh: Iterator[Pair], order: Iterator[int], step: int, reuse: int) -> Iterator[Pair]:
+    """The pairs of the steps from `step` on, each kept from its first use to its last; `fresh` gives them as they are needed."""
+    used = Counter(islice(order, step))
+    kept: dict[int, Pair] = {}
+    for number in order:
+        if number not in kept:
+            kept[number] = next(fresh)
+        yield kept[number]
+        used[number] += 1
+        if used[number] == reuse:
+            del kept[number], used[number]
 
 
 T = TypeVar("T")
@@ -176,14 +207,18 @@ class MixedSource:
         self._second_labels = np.array([index[name] for name in second.species])
 
     def pairs(self, step: int, rank: int) -> Iterator[Pair]:
-        first, second = self.first.pairs(step, rank), self.second.pairs(step, rank)
+        before = sum(map(self._is_of_the_first, range(step)))
+        first, second = self.first.pairs(before, rank), self.second.pairs(step - before, rank)
         while True:
-            if np.random.default_rng((self.seed, step, 4)).random() < self.share:
+            if self._is_of_the_first(step):
                 yield next(first)
             else:
                 a, b = next(second)
                 yield self._relabelled(a), self._relabelled(b)
             step += 1
+
+    def _is_of_the_first(self, step: int) -> bool:
+        return bool(np.random.default_rng((self.seed, step, 4)).random() < self.share)
 
     def _relabelled(self, piece: MiniTomogram) -> MiniTomogram:
         known = piece.label >= 0
@@ -279,7 +314,9 @@ def normalised_on_disk(source: TomogramSource, contrast: str, cache: Path) -> np
 
 
 def _as_a_worker(_: int) -> None:
-    """Ctrl-C reaches the whole process group; only the trainer answers to it, by saving. A worker ends with its trainer."""
+    """Ctrl-C reaches the whole process group; only the trainer answers to it, by saving. A worker ends with its trainer, and takes
+    one core."""
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset
 
 from tomotwin_core.simulation.building import SampleSettings, build_sample
 from tomotwin_core.simulation.delivery import deliver
@@ -31,7 +33,7 @@ from tomotwin_core.training.inventing import Invented, invent
 FURNITURE = -1
 # Labels of a pair's invented molecules: of no species, above any number of them, and in that pair only.
 INVENTED = 1 << 20
-# So many invented molecules are at hand, each for so many pairs: turned copies of a new one cost as much as a tilt series.
+# So many invented molecules are at hand, each for about so many pairs: turned copies of a new one cost as much as a tilt series.
 _AT_HAND, _SERVES = 40, 4
 # Places on membranes, filaments and carbon that a mini-tomogram lists, at most, and how far from particles' centres.
 _FURNITURE_PLACES, _APART_VOX = 40, 6.0
@@ -81,26 +83,46 @@ class _Member:
     diameter_A: float
 
 
-class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
-    """Endless pairs; workers and runs differ by seed, the same seed gives the same stream."""
+class MiniTomogramStream(Dataset[tuple[MiniTomogram, MiniTomogram]]):
+    """Endless pairs by number. What a pair is depends on the settings (their seed) and its number alone, not on the pairs before it:
+    so a run that was broken off goes on with those that it would have seen.
+
+    lanes : of every so many pairs in a row each one has invented molecules and turned copies of its own; as many as there are
+    processes, so that each of them makes these for itself and none twice.
+    """
 
     def __init__(
-        self, library: DensityLibrary, species: list[str], settings: StreamSettings, device: str = "cpu"
+        self, library: DensityLibrary, species: list[str], settings: StreamSettings, device: str = "cpu", lanes: int = 1
     ) -> None:
-        self.library, self.species, self.settings, self.device = library, species, settings, device
+        self.library, self.species, self.settings, self.device, self.lanes = library, species, settings, device, lanes
         self._mass = np.array([library.entries[i].mass_kDa for i in species])
+        # By lane: which of its series is at hand, and what was needed of it so far, by number.
+        self._at_hand: dict[int, tuple[int, dict[int, Invented | None]]] = {}
 
     def __iter__(self) -> Iterator[tuple[MiniTomogram, MiniTomogram]]:
-        worker = torch.utils.data.get_worker_info()
-        if worker:  # one core each; without workers this is the process that trains
-            torch.set_num_threads(1)
-        rng = np.random.default_rng((self.settings.seed, worker.id if worker else 0))
+        return (self[number] for number in count())
+
+    def __getitem__(self, number: int) -> tuple[MiniTomogram, MiniTomogram]:
+        rng = np.random.default_rng((self.settings.seed, 0, number))
+        lane, turn = number % self.lanes, number // self.lanes
+        self._molecules.series = lane
+        cast = self._cast(rng, self._molecules, lane, turn)
+        return self._mini(cast, self._molecules, rng), self._mini(cast, self._molecules, rng)
+
+    @cached_property
+    def _molecules(self) -> Molecules:
         densities = {i: self.library.density(i) for i in self.species}
-        molecules = Molecules(densities, MODEL_VOXEL_SIZE_A, self.settings.variants)
-        at_hand: dict[Invented, int] = {}
-        while True:
-            cast = self._cast(rng, molecules, at_hand)
-            yield self._mini(cast, molecules, rng), self._mini(cast, molecules, rng)
+        return Molecules(densities, MODEL_VOXEL_SIZE_A, self.settings.variants, self.settings.seed)
+
+    @property
+    def _invented(self) -> int:
+        """Of a pair's species."""
+        return round(self.settings.invented * self.settings.species)
+
+    @property
+    def _together(self) -> int:
+        """Pairs of a lane that share the invented molecules at hand."""
+        return max(_AT_HAND * _SERVES // max(self._invented, 1), 1)
 
     def draw_species(self, rng: np.random.Generator) -> list[int]:
         """Indices of one pair's species of the library; of molecules that look the same at this resolution only one."""
@@ -118,31 +140,45 @@ class MiniTomogramStream(IterableDataset[tuple[MiniTomogram, MiniTomogram]]):
                 break
         return chosen
 
-    def _cast(self, rng: np.random.Generator, molecules: Molecules, at_hand: dict[Invented, int]) -> dict[str, _Member]:
-        """One pair's species by name: some of the library and some invented ones, none made of a molecule that is there
-        itself, or looks like one, or that another is made of. `at_hand` are the invented ones with the pairs that each
-        has served."""
+    def _cast(self, rng: np.random.Generator, molecules: Molecules, lane: int, turn: int) -> dict[str, _Member]:
+        """One pair's species by name: some of the library and some of a series of invented ones, none made of a molecule that is
+        there itself, or looks like one, or that another is made of."""
         chosen = self.draw_species(rng)
         entries = [self.library.entries[self.species[i]] for i in chosen]
         cast = {e.id: _Member(i, e.mass_kDa, e.diameter_A) for i, e in zip(chosen, entries, strict=True)}
         taken = {e.id for e in entries}.union(*(e.lookalikes for e in entries))
-        wanted = round(self.settings.invented * self.settings.species)
-        while wanted and len(at_hand) < _AT_HAND:
-            made = invent(f"invented {rng.integers(1 << 62)}", self.species, molecules.densities.__getitem__, rng)
-            if made is None:
+        series, place = divmod(turn, self._together)
+        for number in self._in_turn(lane, series, place * self._invented):
+            if len(cast) >= self.settings.species:
                 break
-            at_hand[made] = 0
-            molecules.add(made.name, made.density)
-        for index in rng.permutation(len(at_hand)):
-            made = list(at_hand)[index]
-            if len(cast) < self.settings.species and taken.isdisjoint(made.parents):
-                cast[made.name] = _Member(INVENTED + int(index), made.density.mass_kDa, made.density.diameter_A)
+            made = self._made(molecules, lane, series, int(number))
+            if made is not None and taken.isdisjoint(made.parents):
+                cast[made.name] = _Member(INVENTED + int(number), made.density.mass_kDa, made.density.diameter_A)
                 taken.update(made.parents)
-                at_hand[made] += 1
-        for made in [m for m, served in at_hand.items() if served >= _SERVES and m.name not in cast]:
-            del at_hand[made]
-            molecules.forget(made.name)
         return cast
+
+    def _in_turn(self, lane: int, series: int, served: int) -> NDArray[np.intp]:
+        """Numbers of a series' invented molecules, those first whose turn it is when so many have served: all do about equally often,
+        each time in other company."""
+        cycle, start = divmod(served, _AT_HAND)
+        rng = np.random.default_rng((self.settings.seed, 2, lane, series, cycle))
+        return np.roll(rng.permutation(_AT_HAND), -start)
+
+    def _made(self, molecules: Molecules, lane: int, series: int, number: int) -> Invented | None:
+        """An invented molecule of a series, made when it is first asked for; the series before goes."""
+        if self._at_hand.get(lane, (None, {}))[0] != series:
+            for old in self._at_hand.pop(lane, (series, {}))[1].values():
+                if old is not None:
+                    molecules.forget(old.name)
+            self._at_hand[lane] = series, {}
+        known = self._at_hand[lane][1]
+        if number not in known:
+            own = np.random.default_rng((self.settings.seed, 1, lane, series, number))
+            made = invent(f"invented {lane}.{series}.{number}", self.species, molecules.densities.__getitem__, own)
+            if made is not None:
+                molecules.add(made.name, made.density)
+            known[number] = made
+        return known[number]
 
     def _mini(self, cast: dict[str, _Member], molecules: Molecules, rng: np.random.Generator) -> MiniTomogram:
         shape = self.settings.shape
