@@ -99,6 +99,7 @@ def _into_project(
     from tomotwin_core.coordinates import write_coordinates
     from tomotwin_core.coordinates.star import STAR_FORMATS, StarFormat
     from tomotwin_core.errors import UserError
+    from tomotwin_core.locks import alone_at_all
     from tomotwin_core.project.export import in_relion_project, write_optimisation_set
 
     if options.format != "relion5":
