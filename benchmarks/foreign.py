@@ -9,7 +9,8 @@ picked twice, all species of a tomogram competing:
   structure   from the library's density, simulated as the style's description says that it was taken
   positions   from five positions in A
 
-and each of these by the embedding alone (`tomotwin locate --no-verification`) and with verification, as it is by default.
+and each of these by the embedding alone (`tomotwin locate --no-verification`) and with verification, as it is by default: positions
+with the template that `tomotwin reference` makes of them where it is good.
 F1 at the proposed threshold stands before the best that any threshold could have given, which only the truth tells;
 `looked at` is the share of the particles that have a peak at all, the most that any threshold could reach. Medians are
 over species; the last rows are means of the styles' medians. `local` and `dirty` are kept for the last look: what is chosen by this bench is chosen by the

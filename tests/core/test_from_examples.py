@@ -52,7 +52,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> TomogramSource:
 @pytest.fixture(autouse=True)
 def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """That many shapes and rounds help is the benchmark's to show."""
-    monkeypatch.setattr(from_examples, "_TRIED", 12)
+    monkeypatch.setattr(from_examples, "_TRIED", 8)
     monkeypatch.setattr(from_examples, "_STARTS", 2)
     monkeypatch.setattr(from_examples, "_ROUNDS", 2)
 
@@ -134,9 +134,11 @@ def test_five_examples_give_a_template_of_more_copies_that_fits_all_of_them(sour
     assert fit(source, found.density) > 0.8 * fit(source, molecule())
 
 
-def test_examples_of_nothing_give_no_good_template(tmp_path: Path) -> None:
+def test_examples_of_nothing_give_no_good_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
     write_mrc(tmp_path / "TS_02.mrc", noise, 10.0)
+    monkeypatch.setattr(from_examples, "_TRIED", 3)
+    monkeypatch.setattr(from_examples, "_STARTS", 1)
     empty = place(open_tomogram(tmp_path / "TS_02.mrc"), NOTHING[:5].astype(float), NOTHING)
     assert not templates_from_examples([empty], {"arms": DIAMETER_A}, ACQUISITION)["arms"].is_good
 
