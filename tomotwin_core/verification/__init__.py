@@ -8,6 +8,9 @@ decoys.py              molecules that are not in the sample, for what wrong matc
 competition.py         scores; which target explains a place best
 rates.py               how probable a match is, beside those of decoys
 template_matching.py   matching everywhere
+averages.py            copies of known orientation -> a density of the molecule
+from_examples.py       example positions -> copies -> a template, where its halves bear it out
+learnt.py              references of positions, with their templates
 """
 
 from tomotwin_core.verification.locating import locate_verified
