@@ -34,7 +34,7 @@ from tomotwin_core.verification.averages import Copies, as_molecule, average, ma
 from tomotwin_core.verification.competition import Matched, kept_in_competition, scores
 from tomotwin_core.verification.matcher import Matcher, Prepared
 from tomotwin_core.verification.places import spread_places
-from tomotwin_core.verification.verifying import matching_size
+from tomotwin_core.verification.verifying import PLACES_OF_CHANCE, VerificationSettings, matching_size
 
 # Library molecules within so much of the diameter (natural logarithm), so many evenly over their masses, are tried at this angular
 # step; alignments begin from the best few of them.
@@ -48,9 +48,10 @@ _CANDIDATES, _MANY, _ROUNDS = 100, 15, 3
 _REACH, _SAME = 1, 0.4
 # Fewer copies have no halves; these begin from nothing finer, and must agree to so much, A (halves of noise reach 89 to 98).
 _FEWEST, _COARSE_A, _ENOUGH_A, _AGREE = 8, 100.0, 85.0, 0.5
-_LOW_PASS_A, _PLACES_OF_CHANCE = 30.0, 150
-# Two particles are no nearer than this share of the diameter; tomograms lie so far from each other, A.
-_APART, _FAR_A = 0.6, 1e7
+# Compared as picks are verified.
+_SETTINGS = VerificationSettings()
+# Tomograms lie so far from each other, A.
+_FAR_A = 1e7
 
 _Result = TypeVar("_Result")
 
@@ -127,7 +128,7 @@ class _Learning:
             size: [Prepared.of(p.source, p.contrast, size, self._finest_A(size), device) for p in places]
             for size in set(self.sizes.values())
         }
-        self.chance = spread_places(places[0].source, _PLACES_OF_CHANCE, np.random.default_rng(1))
+        self.chance = spread_places(places[0].source, PLACES_OF_CHANCE, np.random.default_rng(_SETTINGS.seed))
 
     def starts(self) -> dict[tuple[str, float], Matcher]:
         """Library molecules to begin from, by id and voxel size."""
@@ -182,7 +183,7 @@ class _Learning:
         matches = _together(*parts).select(back)
         matched = Matched(
             self._apart(matches), matches.correlation, np.concatenate(strength)[back], float(np.mean(deviations)),
-            diameter_A, _APART * diameter_A, mass_of_Da(diameter_A) / 1000, size, self._similarity(name, matches),
+            diameter_A, _SETTINGS.separation * diameter_A, mass_of_Da(diameter_A) / 1000, size, self._similarity(name, matches),
         )  # fmt: skip
         return _Candidates(matches, matched, example)
 
@@ -244,7 +245,7 @@ class _Learning:
 
     @staticmethod
     def _finest_A(voxel_size_A: float) -> float:
-        return max(_LOW_PASS_A, 2 * voxel_size_A)
+        return max(_SETTINGS.low_pass_A, 2 * voxel_size_A)
 
     def _places(self, name: str, peaks: Sequence[Coordinates], most: int) -> tuple[Copies, NDArray[np.bool_]]:
         """Examples and the best `most` of these peaks that are none, without orientations, and which of them are examples."""

@@ -44,7 +44,7 @@ from tomotwin_core.verification.places import (
 # Diameters up to which so many A a voxel are taken, and the angular step there: a particle is some twenty voxels wide at most.
 _SIZES = ((160.0, 10.0, 20.0), (240.0, 12.5, 18.0), (np.inf, 15.0, 18.0))
 # Places of one target nearer than this are one, A; those of chance; voxels of a coarse tomogram in which decoys are looked for.
-_SAME_PLACE_A, _PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
+_SAME_PLACE_A, PLACES_OF_CHANCE, _DECOYS_VOXELS = 15.0, 150, 1_500_000
 # How far from a place its match may lie along each axis, A.
 _REACH_A = 25.0
 # Matches get finer orientations up to this expected share of false ones.
@@ -178,7 +178,7 @@ class _Search:
         self.source = tomograms.source
         self.count = number_of_places(self.source.shape, self.source.voxel_size_A)
         self.decoys_share = 1.0
-        self.chance = spread_places(self.source, _PLACES_OF_CHANCE, np.random.default_rng(settings.seed))
+        self.chance = spread_places(self.source, PLACES_OF_CHANCE, np.random.default_rng(settings.seed))
         if region is not None:
             inside = self._inside(self.chance)
             self.chance = self.chance[inside] if inside.sum() > 10 else self.chance
@@ -226,9 +226,11 @@ class _Search:
 
     def _similar(self, molecule: _Molecule, xyz_A: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Of averages: the similarity of the peak that each match came from, the nearest one."""
+        if not molecule.averaged:
+            return None
         own = self.proposed.select(self.proposed.label == molecule.proposed)
-        if not molecule.averaged or not len(own) or not len(xyz_A):
-            return np.zeros(len(xyz_A)) if molecule.averaged else None
+        if not len(own):
+            return np.zeros(len(xyz_A))
         _, nearest = cKDTree(own.xyz * own.voxel_size_A).query(xyz_A)
         return np.asarray(own.score[nearest], np.float64)
 
