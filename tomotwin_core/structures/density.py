@@ -57,7 +57,8 @@ class Density:
 
     @property
     def mass_kDa(self) -> float:
-        return float(self.values.sum(dtype=np.float64)) / 1000.0
+        # Averages out of tomograms have noise below solvent, too, which is no mass.
+        return float(np.clip(self.values, 0, None).sum(dtype=np.float64)) / 1000.0
 
     @property
     def diameter_A(self) -> float:
